@@ -1,0 +1,321 @@
+//! Commit: how what memory knows becomes what the disk knows.
+//!
+//! A *round* makes everything durable that was dirty when it began:
+//!
+//! ```text
+//!   fix the dirty set and every byte to be written     (nothing is written from live memory)
+//!   flush the data                                      (no metadata before the data it speaks of)
+//!   journal:   sectors ──▶ flush
+//!   in place:  table ──▶ flush ──▶ bitmap ──▶ flush     (no bit before the entry it needs)
+//! ```
+//!
+//! Rounds never overlap. A flush that arrives during one shares the next, so any number of them cost one
+//! round. A round in place is also a checkpoint: it writes what the journal had committed as well, and
+//! the journal starts again at its first sector. A round that fails leaves everything in it
+//! guest-dirty; a *flush* that fails ends all writing until the image is opened again, because the
+//! kernel may have dropped what it could not write.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::rc::Rc;
+
+use crate::format::geometry::Geometry;
+use crate::format::units::{MetaOffset, SECTOR};
+use crate::host::Buffer;
+
+use super::canary::{Canary, planted};
+use super::core::Core;
+use super::dirty::Changes;
+use super::error::Result;
+use super::file::{File, copy_of, join};
+use super::journal::{self, Position};
+use super::task::WaitList;
+
+/// What one more write costs, in bytes written at the same time.
+const COST_OF_A_WRITE: u64 = 4 << 10;
+/// What one more flush costs, in bytes written at the same time.
+const COST_OF_A_FLUSH: u64 = 64 << 10;
+/// Writes in place that are under way at the same time.
+const WRITES_AT_ONCE: usize = 64;
+
+/// The state of an image's commits.
+pub(super) struct Committer {
+    pub(super) journal: RefCell<Option<Position>>,
+    /// The round that flushes which arrive now wait for.
+    next: RefCell<Rc<Round>>,
+    running: Cell<bool>,
+    /// The next rounds go in place, whatever is cheaper.
+    checkpoint: Cell<bool>,
+    /// Completed writes of data.
+    writes: Cell<u64>,
+    /// What `writes` was when the last good flush of the data was submitted; `None`: none since open.
+    flushed: Cell<Option<u64>>,
+}
+
+#[derive(Default)]
+struct Round {
+    result: RefCell<Option<Result<()>>>,
+    waiting: WaitList,
+}
+
+impl Committer {
+    pub(super) fn new(geometry: &Geometry) -> Self {
+        Self {
+            journal: RefCell::new(geometry.journal.map(Position::new)),
+            next: RefCell::default(),
+            running: Cell::new(false),
+            checkpoint: Cell::new(false),
+            writes: Cell::new(0),
+            flushed: Cell::new(None),
+        }
+    }
+
+    /// A write of data has completed.
+    #[inline]
+    pub(super) fn data_written(&self) {
+        self.writes.set(self.writes.get() + 1);
+    }
+
+    /// Records of an earlier session may stand in the first `bytes` of the journal.
+    pub(super) fn found_records(&self, bytes: u64) {
+        if let Some(journal) = self.journal.borrow_mut().as_mut() {
+            journal.found_records(bytes);
+        }
+    }
+}
+
+impl Core {
+    /// Makes durable what has completed before this call.
+    pub(super) async fn commit(self: &Rc<Self>) -> Result<()> {
+        self.executor.step("committing");
+        let round = Rc::clone(&self.committer.next.borrow());
+        if !self.committer.running.replace(true) {
+            self.executor.spawn(run_rounds(Rc::clone(self)));
+        }
+        loop {
+            if let Some(result) = round.result.borrow().clone() {
+                return result;
+            }
+            round.waiting.wait(&self.executor).await;
+        }
+    }
+
+    /// A commit that brings bitmap and table up to date in place.
+    pub(super) async fn checkpoint(self: &Rc<Self>) -> Result<()> {
+        self.committer.checkpoint.set(true);
+        let result = self.commit().await;
+        self.committer.checkpoint.set(false);
+        result
+    }
+}
+
+/// Runs rounds as long as anybody waits for one.
+async fn run_rounds(core: Rc<Core>) {
+    loop {
+        let round = core.committer.next.take();
+        let result = run_round(&core).await;
+        *round.result.borrow_mut() = Some(result);
+        round.waiting.wake_all(&core.executor);
+        if Rc::strong_count(&core.committer.next.borrow()) == 1 {
+            break;
+        }
+    }
+    core.committer.running.set(false);
+}
+
+async fn run_round(core: &Core) -> Result<()> {
+    if core.config.read_only {
+        return Ok(());
+    }
+    core.check_not_failed()?;
+    if planted(Canary::DirtySetAfterDataFlush) {
+        flush_data(core).await?;
+    }
+    let plan = Plan::make(core)?;
+    let result = plan.carry_out(core).await;
+    plan.conclude(core, result.is_ok());
+    result
+}
+
+/// Everything that a round writes, with the bytes as they were when it began.
+struct Plan {
+    changes: Changes,
+    way: Way,
+}
+
+enum Way {
+    /// Nothing but data.
+    DataOnly,
+    /// Sectors for the journal, at this offset of the metadata file.
+    Journal { at: u64, sectors: Rc<Buffer> },
+    /// Parts of table and bitmap; `stale` is what only the journal had.
+    InPlace {
+        stale: Changes,
+        table: Vec<Part>,
+        bitmap: Vec<Part>,
+    },
+}
+
+/// Bytes for the metadata file, and where they go.
+type Part = (MetaOffset, Rc<Buffer>);
+
+impl Way {
+    fn journal(core: &Core, mut sectors: Vec<u8>) -> Result<Self> {
+        let mut journal = core.committer.journal.borrow_mut();
+        let at = journal.as_mut().expect("it gave room").place(&mut sectors);
+        Ok(Self::Journal {
+            at,
+            sectors: Rc::new(copy_of(&sectors)?),
+        })
+    }
+}
+
+impl Plan {
+    /// Takes the dirty set, and fixes every byte.
+    fn make(core: &Core) -> Result<Self> {
+        let checkpoint = core.committer.checkpoint.get();
+        let mut dirty = core.dirty.borrow_mut();
+        if dirty.guest.is_empty() && !checkpoint {
+            return Ok(Self {
+                changes: Changes::default(),
+                way: Way::DataOnly,
+            });
+        }
+        if !checkpoint && let Some(sectors) = Self::journal_sectors(core, &dirty.guest) {
+            let way = Way::journal(core, sectors)?;
+            return Ok(Self {
+                changes: std::mem::take(&mut dirty.guest),
+                way,
+            });
+        }
+        let mut all = dirty.guest.clone();
+        all.merge(&dirty.copied);
+        all.merge(&dirty.stale);
+        let table = parts(all.entries.sectors(), |sectors| {
+            core.layer.table_part(sectors)
+        })?;
+        let bitmap = parts(all.blocks.sectors(), |sectors| {
+            core.layer.bitmap_part(sectors)
+        })?;
+        let mut changes = std::mem::take(&mut dirty.guest);
+        changes.merge(&std::mem::take(&mut dirty.copied));
+        let stale = std::mem::take(&mut dirty.stale);
+        Ok(Self {
+            changes,
+            way: Way::InPlace {
+                stale,
+                table,
+                bitmap,
+            },
+        })
+    }
+
+    /// The journal's sectors for `guest`, if there is room for them and they cost less than writing
+    /// it in place.
+    fn journal_sectors(core: &Core, guest: &Changes) -> Option<Vec<u8>> {
+        let room = core.committer.journal.borrow().as_ref()?.room();
+        let in_place = cost(guest.blocks.sectors()) + cost(guest.entries.sectors());
+        journal::record(&core.layer, guest, room.min(in_place + COST_OF_A_FLUSH))
+    }
+
+    async fn carry_out(&self, core: &Core) -> Result<()> {
+        let metadata = &core.layer.metadata;
+        if !planted(Canary::DirtySetAfterDataFlush) && !planted(Canary::NoDataFlush) {
+            flush_data(core).await?;
+        }
+        match &self.way {
+            Way::DataOnly => Ok(()),
+            Way::Journal { at, sectors } => {
+                core.stats.journal_rounds.add(1);
+                metadata.start_write_buffer(*at, sectors).done().await?;
+                flush(core, metadata).await
+            }
+            Way::InPlace { table, bitmap, .. } => {
+                core.stats.in_place_rounds.add(1);
+                let swapped = planted(Canary::BitmapBeforeTable);
+                let (first, second) = if swapped {
+                    (bitmap, table)
+                } else {
+                    (table, bitmap)
+                };
+                write_parts(core, first).await?;
+                write_parts(core, second).await
+            }
+        }
+    }
+
+    /// Takes note of what is durable now, or dirty again.
+    fn conclude(self, core: &Core, good: bool) {
+        let mut dirty = core.dirty.borrow_mut();
+        let mut journal = core.committer.journal.borrow_mut();
+        match (self.way, good) {
+            (Way::Journal { .. }, true) => dirty.stale.merge(&self.changes),
+            (Way::InPlace { .. }, true) => journal.iter_mut().for_each(Position::restart),
+            (Way::DataOnly, _) => {}
+            (Way::Journal { at, .. }, false) => {
+                dirty.guest.merge(&self.changes);
+                journal.iter_mut().for_each(|journal| journal.take_back(at));
+            }
+            (Way::InPlace { stale, .. }, false) => {
+                dirty.guest.merge(&self.changes);
+                dirty.stale.merge(&stale);
+            }
+        }
+    }
+}
+
+/// Flushes the data, unless nothing was written to it since the last time; the first time after open
+/// always, and the metadata too, since an earlier process may have left something in a cache.
+async fn flush_data(core: &Core) -> Result<()> {
+    let committer = &core.committer;
+    let writes = committer.writes.get();
+    let before = committer.flushed.get();
+    if before == Some(writes) {
+        return Ok(());
+    }
+    flush(core, &core.layer.data.file).await?;
+    if before.is_none() && core.layer.has_data_file() {
+        flush(core, &core.layer.metadata).await?;
+    }
+    committer.flushed.set(Some(writes));
+    Ok(())
+}
+
+/// Flushes a file; where that fails, nothing is written any more.
+pub(super) async fn flush(core: &Core, file: &File) -> Result<()> {
+    core.stats.host_flushes.add(1);
+    let result = file.flush().await;
+    if let Err(error) = &result {
+        core.flush_failed(error);
+    }
+    result
+}
+
+/// Writes parts of table or bitmap, and makes them durable.
+async fn write_parts(core: &Core, parts: &[Part]) -> Result<()> {
+    let metadata = &core.layer.metadata;
+    for some in parts.chunks(WRITES_AT_ONCE) {
+        let write = |(at, bytes): &Part| metadata.start_write_buffer(at.get(), bytes);
+        join(some.iter().map(write).collect()).await?;
+    }
+    if parts.is_empty() {
+        Ok(())
+    } else {
+        flush(core, metadata).await
+    }
+}
+
+/// The bytes of runs of sectors, as they are now.
+fn parts(
+    runs: impl Iterator<Item = Range<u64>>,
+    part: impl Fn(Range<u64>) -> Result<(MetaOffset, Buffer)>,
+) -> Result<Vec<Part>> {
+    runs.map(|sectors| part(sectors).map(|(at, bytes)| (at, Rc::new(bytes))))
+        .collect()
+}
+
+/// What it costs to write these runs of sectors.
+fn cost(runs: impl Iterator<Item = Range<u64>>) -> u64 {
+    runs.map(|run| COST_OF_A_WRITE + (run.end - run.start) * SECTOR)
+        .sum()
+}

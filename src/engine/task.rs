@@ -1,0 +1,406 @@
+//! The executor: requests that need more than one step, as `async fn`s, without a runtime.
+//!
+//! A task asks for an operation and awaits its [`Ticket`]; the operation goes into the queue of
+//! effects, which whoever owns the engine hands to the host after the engine has returned. The host's
+//! answer carries the operation's token, the token knows its task, and the task runs on. No wakers:
+//! a result says which task waits for it, and so does everything else that a task can wait for
+//! ([`WaitList`]).
+//!
+//! The invariant that everything above leans on: **a task is never dropped while an operation of it is
+//! outstanding**. [`Executor::cancel`] only marks a task whose operations are under way; its future,
+//! and with it the task's locks, buffers and chunks, goes when the last of them is reported.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use slotmap::{Key, KeyData, SlotMap, new_key_type};
+
+use crate::host::{
+    FileId, HostError, Keep, OpKind, OpenRequest, OpenedFile, Operation, Severity, Token,
+};
+
+use super::request::RequestId;
+
+new_key_type! {
+    /// Names a task.
+    pub struct TaskId;
+    struct OpKey;
+}
+
+/// Something that the outside must do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Start this operation.
+    Submit(Operation),
+    /// Open this file, and answer with [`Executor::opened`].
+    Open(Token, OpenRequest),
+    /// Close this file.
+    Close(FileId),
+    /// Pass this message on.
+    Log(Severity, String),
+}
+
+/// What became of an answer of the host.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A task waits for it, and is ready to run.
+    Task,
+    /// It belongs to a request on the fast path, which is finished by it.
+    Request(RequestId),
+    /// Nobody waits for it: it came twice, or its token never was one.
+    Stray,
+}
+
+type Job = Pin<Box<dyn Future<Output = ()>>>;
+
+struct Task {
+    /// Absent while it runs.
+    job: Option<Job>,
+    outstanding: u32,
+    cancelled: bool,
+    step: &'static str,
+}
+
+enum Owner {
+    Task(TaskId),
+    Request(RequestId),
+}
+
+enum Outcome {
+    Returned(i64),
+    Opened(Result<OpenedFile, HostError>),
+}
+
+struct Op {
+    owner: Owner,
+    outcome: Option<Outcome>,
+    /// Held for its `Drop` alone.
+    _keep: Keep,
+}
+
+/// Tasks, the operations they wait for, and the effects they asked for.
+#[derive(Default)]
+pub struct Executor {
+    tasks: RefCell<SlotMap<TaskId, Task>>,
+    ops: RefCell<SlotMap<OpKey, Op>>,
+    ready: RefCell<VecDeque<TaskId>>,
+    effects: RefCell<VecDeque<Effect>>,
+    running: Cell<Option<TaskId>>,
+}
+
+impl Executor {
+    /// Adds a task; it takes its first step in the next [`run`](Self::run).
+    pub fn spawn(&self, job: impl Future<Output = ()> + 'static) -> TaskId {
+        let task = Task {
+            job: Some(Box::pin(job)),
+            outstanding: 0,
+            cancelled: false,
+            step: "start",
+        };
+        let id = self.tasks.borrow_mut().insert(task);
+        self.ready.borrow_mut().push_back(id);
+        id
+    }
+
+    /// Runs every task that can go on, until none can.
+    pub fn run(&self) {
+        debug_assert!(
+            self.running.get().is_none(),
+            "the executor is not re-entrant"
+        );
+        loop {
+            let Some(id) = self.ready.borrow_mut().pop_front() else {
+                return;
+            };
+            let Some(mut job) = self.take_job(id) else {
+                continue;
+            };
+            self.running.set(Some(id));
+            let polled = job.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            self.running.set(None);
+            match polled {
+                Poll::Pending => self.put_back(id, job),
+                Poll::Ready(()) => self.finish(id, job),
+            }
+        }
+    }
+
+    /// The task's future, to be polled; a cancelled one with nothing outstanding is dropped instead.
+    fn take_job(&self, id: TaskId) -> Option<Job> {
+        let mut tasks = self.tasks.borrow_mut();
+        let task = tasks.get_mut(id)?;
+        if !task.cancelled {
+            return task.job.take();
+        }
+        if task.outstanding == 0 {
+            let gone = tasks.remove(id);
+            drop(tasks);
+            drop(gone);
+        }
+        None
+    }
+
+    fn put_back(&self, id: TaskId, job: Job) {
+        let mut tasks = self.tasks.borrow_mut();
+        let task = tasks
+            .get_mut(id)
+            .expect("a task stays in the map while it runs");
+        task.job = Some(job);
+        if task.cancelled {
+            self.ready.borrow_mut().push_back(id);
+        }
+    }
+
+    fn finish(&self, id: TaskId, job: Job) {
+        let task = self
+            .tasks
+            .borrow_mut()
+            .remove(id)
+            .expect("a task stays in the map while it runs");
+        assert_eq!(
+            task.outstanding, 0,
+            "a task ended in step '{}' with I/O under way",
+            task.step
+        );
+        drop(job);
+    }
+
+    /// Stops a task as soon as nothing of it is outstanding: at once, where nothing is.
+    pub fn cancel(&self, id: TaskId) {
+        let mut tasks = self.tasks.borrow_mut();
+        if let Some(task) = tasks.get_mut(id) {
+            task.cancelled = true;
+            drop(tasks);
+            if self.running.get().is_none() {
+                self.take_job(id);
+            }
+        }
+    }
+
+    /// Lets a task take another look at what it waits for.
+    pub fn wake(&self, id: TaskId) {
+        self.ready.borrow_mut().push_back(id);
+    }
+
+    /// The task that is running now.
+    ///
+    /// # Panics
+    /// Where none is: only tasks wait.
+    pub fn current(&self) -> TaskId {
+        self.running.get().expect("only a task can wait")
+    }
+
+    /// Names the step that the running task is in, for whoever asks what it is doing.
+    pub fn step(&self, step: &'static str) {
+        if let Some(task) = self.tasks.borrow_mut().get_mut(self.current()) {
+            task.step = step;
+        }
+    }
+
+    /// The step of each live task, with how many operations it waits for.
+    pub fn steps(&self) -> Vec<(&'static str, u32)> {
+        self.tasks
+            .borrow()
+            .values()
+            .map(|t| (t.step, t.outstanding))
+            .collect()
+    }
+
+    /// Asks for an operation on behalf of the running task.
+    pub fn submit(&self, file: FileId, kind: OpKind, keep: Keep) -> Ticket<'_> {
+        let ticket = self.ticket(keep);
+        let operation = Operation {
+            token: token_of(ticket.op),
+            file,
+            kind,
+        };
+        self.effects
+            .borrow_mut()
+            .push_back(Effect::Submit(operation));
+        ticket
+    }
+
+    /// Asks for a file on behalf of the running task.
+    pub async fn open(&self, request: OpenRequest) -> Result<OpenedFile, HostError> {
+        let ticket = self.ticket(Keep::default());
+        self.effects
+            .borrow_mut()
+            .push_back(Effect::Open(token_of(ticket.op), request));
+        match ticket.outcome().await {
+            Outcome::Opened(result) => result,
+            Outcome::Returned(_) => unreachable!("an open is answered by `opened`"),
+        }
+    }
+
+    /// Asks for a file to be closed.
+    pub fn close(&self, file: FileId) {
+        self.effects.borrow_mut().push_back(Effect::Close(file));
+    }
+
+    /// Passes a message on to whoever looks after the machine.
+    pub fn log(&self, severity: Severity, message: String) {
+        self.effects
+            .borrow_mut()
+            .push_back(Effect::Log(severity, message));
+    }
+
+    /// Registers the operation of a request that takes the fast path; the caller submits it.
+    pub fn direct(&self, request: RequestId, file: FileId, kind: OpKind) -> Operation {
+        let op = Op {
+            owner: Owner::Request(request),
+            outcome: None,
+            _keep: Keep::default(),
+        };
+        let key = self.ops.borrow_mut().insert(op);
+        Operation {
+            token: token_of(key),
+            file,
+            kind,
+        }
+    }
+
+    fn ticket(&self, keep: Keep) -> Ticket<'_> {
+        let id = self.current();
+        self.tasks.borrow_mut()[id].outstanding += 1;
+        let op = Op {
+            owner: Owner::Task(id),
+            outcome: None,
+            _keep: keep,
+        };
+        Ticket {
+            executor: self,
+            op: self.ops.borrow_mut().insert(op),
+        }
+    }
+
+    /// Takes the host's answer to an operation.
+    pub fn answered(&self, token: Token, returned: i64) -> Answer {
+        self.settle(token, Outcome::Returned(returned))
+    }
+
+    /// Takes the host's answer to [`Effect::Open`].
+    pub fn opened(&self, token: Token, result: Result<OpenedFile, HostError>) {
+        self.settle(token, Outcome::Opened(result));
+    }
+
+    fn settle(&self, token: Token, outcome: Outcome) -> Answer {
+        let key = OpKey::from(KeyData::from_ffi(token.0));
+        let mut ops = self.ops.borrow_mut();
+        let Some(op) = ops.get_mut(key).filter(|op| op.outcome.is_none()) else {
+            return Answer::Stray;
+        };
+        match op.owner {
+            Owner::Request(request) => {
+                ops.remove(key);
+                Answer::Request(request)
+            }
+            Owner::Task(id) => {
+                op.outcome = Some(outcome);
+                let mut tasks = self.tasks.borrow_mut();
+                let task = tasks.get_mut(id).expect("a task outlives its operations");
+                task.outstanding -= 1;
+                self.ready.borrow_mut().push_back(id);
+                Answer::Task
+            }
+        }
+    }
+
+    /// The next effect to carry out.
+    pub fn next_effect(&self) -> Option<Effect> {
+        self.effects.borrow_mut().pop_front()
+    }
+
+    /// How many operations the host has not answered.
+    pub fn outstanding(&self) -> usize {
+        self.ops
+            .borrow()
+            .values()
+            .filter(|op| op.outcome.is_none())
+            .count()
+    }
+
+    /// Forgets every task and operation, as a crash would: no step of theirs runs any more.
+    ///
+    /// The host must have promised that it touches none of their memory again.
+    pub fn abandon(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        drop(tasks);
+        self.ops.borrow_mut().clear();
+        self.ready.borrow_mut().clear();
+        self.effects.borrow_mut().clear();
+    }
+}
+
+fn token_of(op: OpKey) -> Token {
+    Token(op.data().as_ffi())
+}
+
+/// An operation under way; awaiting it gives what the host returned.
+///
+/// Every ticket is awaited to its end (see [`File`](super::file::File)): a task that ended with one left
+/// would release memory and locks that the operation still needs, and the executor asserts that none does.
+pub struct Ticket<'a> {
+    executor: &'a Executor,
+    op: OpKey,
+}
+
+impl Ticket<'_> {
+    fn take(&self) -> Option<Outcome> {
+        let mut ops = self.executor.ops.borrow_mut();
+        let outcome = ops.get_mut(self.op)?.outcome.take()?;
+        ops.remove(self.op);
+        Some(outcome)
+    }
+
+    async fn outcome(self) -> Outcome {
+        std::future::poll_fn(|_| self.take().map_or(Poll::Pending, Poll::Ready)).await
+    }
+
+    /// What the host returned: bytes, 0, or -errno.
+    pub async fn returned(self) -> i64 {
+        match self.outcome().await {
+            Outcome::Returned(n) => n,
+            Outcome::Opened(_) => unreachable!("only an open is answered by `opened`"),
+        }
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        // Taken already, unless the task was dropped between the answer and its next step.
+        if let Ok(mut ops) = self.executor.ops.try_borrow_mut() {
+            ops.remove(self.op);
+        }
+    }
+}
+
+/// Tasks that wait for something to change.
+#[derive(Default)]
+pub struct WaitList(RefCell<Vec<TaskId>>);
+
+impl WaitList {
+    /// Waits until the next [`wake_all`](Self::wake_all), or a little less: the caller looks again and
+    /// waits again where nothing has changed.
+    pub async fn wait(&self, executor: &Executor) {
+        self.0.borrow_mut().push(executor.current());
+        let mut waited = false;
+        std::future::poll_fn(|_| {
+            if std::mem::replace(&mut waited, true) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Lets every waiting task look again.
+    pub fn wake_all(&self, executor: &Executor) {
+        for id in self.0.borrow_mut().drain(..) {
+            executor.wake(id);
+        }
+    }
+}

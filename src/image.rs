@@ -1,0 +1,406 @@
+//! The Rust face: an image on a host.
+//!
+//! An [`Image`] joins an engine to the [`Host`] that carries its effects out. All of it belongs to one
+//! thread. Requests are submitted with a callback, which runs exactly once, from [`Image::poll`] or from
+//! one of the calls that poll for you ([`Image::cancel`], [`Image::drain`], [`Image::close`], the
+//! synchronous forms), never inside the call that submitted the request. A callback may submit and cancel.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::{c_int, c_void};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::engine::core::{Core, Started};
+use crate::engine::create::create;
+use crate::engine::error::{Error, ErrorKind, Result};
+use crate::engine::file::strerror;
+use crate::engine::open::{OpenOptions, open};
+use crate::engine::request::{Callback, Cancel, RequestId};
+use crate::engine::task::{Effect, Executor};
+use crate::engine::update::update;
+use crate::format::attributes::Attribute;
+use crate::format::header::Header;
+use crate::format::options::CreateOptions;
+use crate::host::{Host, IoVecs};
+
+mod info;
+
+pub use info::{Info, MapPiece, MapState};
+
+/// An image that is open.
+///
+/// Dropped without [`close`](Image::close) it waits for what the host has under way, and is recovered when it
+/// is opened again.
+pub struct Image {
+    /// Dropped first, and with it the files.
+    core: Rc<Core>,
+    world: World,
+}
+
+/// Where effects go. The last of them are the closing of files.
+struct World {
+    executor: Rc<Executor>,
+    host: Rc<dyn Host>,
+    crashed: bool,
+}
+
+impl World {
+    fn new(host: &Rc<dyn Host>) -> Self {
+        Self {
+            executor: Rc::default(),
+            host: Rc::clone(host),
+            crashed: false,
+        }
+    }
+
+    fn executor(&self) -> Rc<Executor> {
+        Rc::clone(&self.executor)
+    }
+
+    /// Runs tasks and carries out effects until neither is left.
+    fn step(&self) {
+        loop {
+            self.executor.run();
+            let Some(effect) = self.executor.next_effect() else {
+                return;
+            };
+            self.carry_out(effect);
+            while let Some(effect) = self.executor.next_effect() {
+                self.carry_out(effect);
+            }
+        }
+    }
+
+    fn carry_out(&self, effect: Effect) {
+        let Self { executor, host, .. } = self;
+        match effect {
+            Effect::Submit(operation) => host.submit(operation),
+            Effect::Open(token, request) => executor.opened(token, host.open(&request)),
+            Effect::Close(file) => host.close(file),
+            Effect::Log(severity, message) => host.log(severity, &message),
+        }
+    }
+
+    /// Runs one job of an image's life to its end.
+    fn drive<T: 'static>(&self, job: impl Future<Output = Result<T>> + 'static) -> Result<T> {
+        let slot = Rc::new(RefCell::new(None));
+        let result = Rc::clone(&slot);
+        self.executor.spawn(async move {
+            let value = job.await;
+            *result.borrow_mut() = Some(value);
+        });
+        loop {
+            self.step();
+            if let Some(result) = slot.take() {
+                return result;
+            }
+            let mut answered = |token, returned| {
+                self.executor.answered(token, returned);
+            };
+            if !self.host.poll(None, &mut answered) {
+                self.executor.abandon();
+                return Err(host_gone());
+            }
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !self.crashed {
+            self.step();
+        }
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        while self.world.executor.outstanding() > 0 && !self.world.crashed && self.poll(None) {}
+        self.world.executor.abandon();
+    }
+}
+
+impl Image {
+    /// Creates the image `name`; a file of this name is emptied, and so is its data file.
+    ///
+    /// # Errors
+    /// Options that do not fit together, and what the host says of a file.
+    pub fn create(host: &Rc<dyn Host>, name: &str, options: &CreateOptions) -> Result<()> {
+        let world = World::new(host);
+        world.drive(create(world.executor(), name.to_owned(), options.clone()))
+    }
+
+    /// Opens the image `name`, and recovers it where it was not shut down cleanly.
+    ///
+    /// # Errors
+    /// What the host says of a file; an image that breaks a rule of the format, that asks for something
+    /// which `options` do not allow, or that only tools may open. The image is then as it was.
+    pub fn open(host: &Rc<dyn Host>, name: &str, options: &OpenOptions) -> Result<Self> {
+        let world = World::new(host);
+        let core = world.drive(open(world.executor(), name.to_owned(), options.clone()))?;
+        Ok(Self { core, world })
+    }
+
+    /// Changes attributes of the image `name`, which nobody may have open.
+    ///
+    /// # Errors
+    /// A value that the image cannot have, before anything is changed; an image that is in use.
+    pub fn update(
+        host: &Rc<dyn Host>,
+        name: &str,
+        attributes: &[Attribute],
+        options: &OpenOptions,
+    ) -> Result<()> {
+        let world = World::new(host);
+        let attributes = attributes.to_vec();
+        world.drive(update(
+            world.executor(),
+            name.to_owned(),
+            attributes,
+            options.follow,
+        ))
+    }
+
+    /// True if a file that begins with these bytes is an FVD image.
+    pub fn probe(first_bytes: &[u8]) -> bool {
+        Header::looks_like(first_bytes)
+    }
+
+    /// The size of the guest's disk in bytes.
+    pub fn virtual_size(&self) -> u64 {
+        self.core.layer.geometry.virtual_size
+    }
+
+    /// Reads from `offset` into `iov`. 0 or -errno goes to `callback`.
+    ///
+    /// # Errors
+    /// A range outside the disk or not in whole sectors; an image being closed. The callback does not run.
+    ///
+    /// # Safety
+    /// `iov` and its memory stay valid until the callback has run or [`cancel`](Self::cancel) has
+    /// returned, and nobody else uses that memory meanwhile.
+    pub unsafe fn submit_read(
+        &self,
+        offset: u64,
+        iov: IoVecs,
+        callback: Callback,
+    ) -> Result<RequestId> {
+        self.core
+            .read(offset, iov, callback)
+            .map(|started| self.go_on(started))
+    }
+
+    /// Writes `iov` to `offset`; with `fua`, durable before its callback runs. 0 or -errno goes to
+    /// `callback`.
+    ///
+    /// # Errors
+    /// As for [`submit_read`](Self::submit_read); a read-only image; one whose flush failed.
+    ///
+    /// # Safety
+    /// As for [`submit_read`](Self::submit_read); the memory may be read by others meanwhile.
+    pub unsafe fn submit_write(
+        &self,
+        offset: u64,
+        iov: IoVecs,
+        fua: bool,
+        callback: Callback,
+    ) -> Result<RequestId> {
+        self.core
+            .write(offset, iov, fua, callback)
+            .map(|started| self.go_on(started))
+    }
+
+    /// Makes durable what completed before. 0 or -errno goes to `callback`.
+    ///
+    /// # Errors
+    /// An image being closed.
+    pub fn submit_flush(&self, callback: Callback) -> Result<RequestId> {
+        self.core.flush(callback).map(|started| self.go_on(started))
+    }
+
+    /// Brings what is missing of `len` bytes at `offset` from the base image into this one. 0 or -errno
+    /// goes to `callback`.
+    ///
+    /// # Errors
+    /// As for [`submit_write`](Self::submit_write).
+    pub fn submit_fetch(&self, offset: u64, len: u64, callback: Callback) -> Result<RequestId> {
+        self.core
+            .fetch(offset, len, callback)
+            .map(|started| self.go_on(started))
+    }
+
+    /// Submits the operation of a fast request, or lets the new task take its first steps.
+    #[inline]
+    fn go_on(&self, started: Started) -> RequestId {
+        match started.direct {
+            Some(operation) => self.world.host.submit(operation),
+            None => self.world.step(),
+        }
+        started.request
+    }
+
+    /// Cancels a request, and waits until nothing of it is under way. True: its callback will not run.
+    /// False: it had ended before, and its callback has run or will run.
+    pub fn cancel(&self, request: RequestId) -> bool {
+        if !self.core.cancel(request, Cancel::Silent) {
+            return false;
+        }
+        self.world.step();
+        while self.core.requests.is_live(request) && self.poll(None) {}
+        true
+    }
+
+    /// Cancels a request as soon as may be. Its callback runs, with -ECANCELED or its real result.
+    pub fn cancel_async(&self, request: RequestId) {
+        if self.core.cancel(request, Cancel::Notify) {
+            self.world.step();
+        }
+    }
+
+    /// Runs the host's loop once, then every callback that is due. Waits at most `timeout`; `None`: for
+    /// ever. False: nothing can happen any more, since nothing is under way or the host is gone.
+    pub fn poll(&self, timeout: Option<Duration>) -> bool {
+        if self.run_callbacks() {
+            return true;
+        }
+        let core = &self.core;
+        let mut answered = |token, returned| {
+            core.answered(token, returned);
+        };
+        let alive = self.world.host.poll(timeout, &mut answered);
+        self.world.step();
+        self.run_callbacks() || alive
+    }
+
+    /// Waits until every request has ended and been told so.
+    pub fn drain(&self) {
+        while self.core.requests.live() > 0 || !self.core.requests.all_told() {
+            if !self.poll(None) {
+                return;
+            }
+        }
+    }
+
+    /// Runs the callbacks that are due; false if there was none.
+    fn run_callbacks(&self) -> bool {
+        let mut any = false;
+        while let Some(completion) = self.core.requests.next_completion() {
+            any = true;
+            let Callback { func, opaque } = completion.callback;
+            // SAFETY: whoever submitted the request gave a function that takes this argument, and
+            // this is its one call; no engine state is borrowed here.
+            unsafe { func(opaque, completion.result) };
+        }
+        any
+    }
+
+    /// Reads `bytes` from `offset`.
+    ///
+    /// # Errors
+    /// As for [`submit_read`](Self::submit_read), and the request's own failure.
+    pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let iov = libc::iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: bytes.len(),
+        };
+        self.wait_for("read", |callback| {
+            // SAFETY: `iov` and `bytes` are borrowed until `wait_for` returns, when the request is over.
+            let iov = unsafe { IoVecs::from_raw(&raw const iov, 1) };
+            // SAFETY: as above.
+            unsafe { self.submit_read(offset, iov, callback) }
+        })
+    }
+
+    /// Writes `bytes` to `offset`.
+    ///
+    /// # Errors
+    /// As for [`submit_write`](Self::submit_write), and the request's own failure.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let base = bytes.as_ptr().cast_mut().cast();
+        let iov = libc::iovec {
+            iov_base: base,
+            iov_len: bytes.len(),
+        };
+        self.wait_for("write", |callback| {
+            // SAFETY: `iov` and `bytes` are borrowed until `wait_for` returns, when the request is over;
+            // a write only reads the memory.
+            let iov = unsafe { IoVecs::from_raw(&raw const iov, 1) };
+            // SAFETY: as above.
+            unsafe { self.submit_write(offset, iov, false, callback) }
+        })
+    }
+
+    /// Makes everything durable that was written.
+    ///
+    /// # Errors
+    /// The flush failed: what was written since the last good one may be lost.
+    pub fn flush(&self) -> Result<()> {
+        self.wait_for("flush", |callback| self.submit_flush(callback))
+    }
+
+    /// Brings what is missing of `len` bytes at `offset` from the base image into this one.
+    ///
+    /// # Errors
+    /// As for [`submit_fetch`](Self::submit_fetch), and the request's own failure.
+    pub fn fetch(&self, offset: u64, len: u64) -> Result<()> {
+        self.wait_for("fetch", |callback| self.submit_fetch(offset, len, callback))
+    }
+
+    /// Submits a request and polls until it is over.
+    fn wait_for(
+        &self,
+        what: &str,
+        submit: impl FnOnce(Callback) -> Result<RequestId>,
+    ) -> Result<()> {
+        unsafe extern "C" fn done(opaque: *mut c_void, result: c_int) {
+            // SAFETY: `opaque` is the share that `wait_for` gave away, and this is its only use.
+            let slot = unsafe { Rc::from_raw(opaque.cast::<Cell<Option<c_int>>>()) };
+            slot.set(Some(result));
+        }
+        let slot = Rc::new(Cell::new(None::<c_int>));
+        let opaque = Rc::into_raw(Rc::clone(&slot)).cast_mut().cast();
+        if let Err(error) = submit(Callback { func: done, opaque }) {
+            // SAFETY: the request was refused, so its callback will never take this share back.
+            drop(unsafe { Rc::from_raw(opaque.cast::<Cell<Option<c_int>>>()) });
+            return Err(error);
+        }
+        loop {
+            match slot.get() {
+                Some(0) => return Ok(()),
+                Some(result) => {
+                    let message = format!("{what} failed: {}", strerror(-result));
+                    return Err(Error::host(-result, message));
+                }
+                None if self.poll(None) => {}
+                None => return Err(host_gone()),
+            }
+        }
+    }
+
+    /// Ends all requests, brings the image to rest, and closes its files, whatever is returned.
+    ///
+    /// # Errors
+    /// Not everything could be written: what completed flushes covered is safe, and is recovered when
+    /// the image is opened again.
+    pub fn close(self) -> Result<()> {
+        self.core.begin_close();
+        self.drain();
+        let core = Rc::clone(&self.core);
+        self.world.drive(async move { core.shut_down().await })
+    }
+
+    /// Forgets the image as a crash would: nothing more is written, no callback runs, no file is closed.
+    ///
+    /// # Safety
+    /// The host touches no memory of an operation under way any more.
+    pub unsafe fn abandon(mut self) {
+        self.world.crashed = true;
+    }
+}
+
+fn host_gone() -> Error {
+    Error::new(
+        ErrorKind::Host,
+        "the host has nothing under way that could end this request",
+    )
+}
