@@ -8,6 +8,7 @@
 //! - [`format`](mod@format): the bytes on disk, with no I/O at all.
 
 pub mod engine;
+mod ffi;
 pub mod format;
 pub mod host;
 pub mod image;

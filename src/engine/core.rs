@@ -287,7 +287,7 @@ impl Core {
             .expect("a request outlives its operation");
         let complete = u64::try_from(returned) == Ok(range.end - range.start);
         if kind == Kind::Write {
-            self.data_written(&range);
+            self.data_written(&range, complete);
         }
         let result = match returned {
             _ if complete => 0,
@@ -301,10 +301,11 @@ impl Core {
         self.requests.finish(id, result);
     }
 
-    /// A write of the data of `range` is over: the next flush has something to do.
-    pub(super) fn data_written(&self, range: &Range<u64>) {
+    /// A write of the data of `range` is over: the next flush has something to do, and where the write was
+    /// `complete`, the file reaches at least up to its end.
+    pub(super) fn data_written(&self, range: &Range<u64>, complete: bool) {
         self.committer.data_written();
-        if self.layer.table.is_none() {
+        if complete && self.layer.table.is_none() {
             self.layer
                 .data
                 .reached(self.layer.data.start.get() + range.end);

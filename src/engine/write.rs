@@ -134,7 +134,7 @@ pub(super) async fn store(
             .collect(),
     )
     .await;
-    core.data_written(span);
+    core.data_written(span, result.is_ok());
     result
 }
 

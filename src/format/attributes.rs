@@ -10,7 +10,7 @@
 
 use super::argument::Argument;
 use super::error::FormatError;
-use super::header::{Header, WriteUpdatesBase};
+use super::header::{Header, WriteUpdatesBase, check_new_name};
 use super::layout::check_min;
 use super::limits::MAX_VIRTUAL_SIZE;
 use super::options::{OptionInfo, OptionKind};
@@ -116,8 +116,8 @@ impl Attribute {
     /// Changes the field of `header`. Whether `size` fits the table's room is not looked at.
     ///
     /// # Errors
-    /// A `size` below the present one; no base name where the base is needed. The header is then
-    /// unchanged.
+    /// A `size` below the present one; no base name where the base is needed; a name that the
+    /// header cannot hold. The header is then unchanged.
     pub fn apply(&self, header: &mut Header) -> Result<(), FormatError> {
         match self {
             Self::Size(size) => {
@@ -132,9 +132,13 @@ impl Attribute {
                         problem,
                     });
                 }
+                check_new_name("base_img", name)?;
                 header.base_img.clone_from(name);
             }
-            Self::DataFile(name) => header.data_file.clone_from(name),
+            Self::DataFile(name) => {
+                check_new_name("data_file", name)?;
+                header.data_file.clone_from(name);
+            }
             Self::NeedZeroInit(on) => header.need_zero_init = *on,
             Self::CopyOnRead(on) => header.copy_on_read = *on,
             Self::CleanShutdown(on) => header.clean_shutdown = *on,

@@ -8,7 +8,7 @@
 use super::bitmap::bitmap_len;
 use super::error::FormatError;
 use super::geometry::Geometry;
-use super::header::Header;
+use super::header::{Header, check_new_name};
 use super::journal::MAX_ENTRIES_MIXED;
 use super::layout::{check_max, check_min};
 use super::limits::{MAX_CHUNK_SIZE, MAX_JOURNAL_SIZE, MAX_PROFILE_SIZE, MAX_VIRTUAL_SIZE};
@@ -72,7 +72,9 @@ pub fn plan(
     if base.is_some() {
         add_profile(&mut header, options)?;
     }
-    header.encode()?; // the texts fit
+    check_new_name("base_img", &header.base_img)?;
+    check_new_name("data_file", &header.data_file)?;
+    header.encode()?; // the other texts fit too
     let geometry = Geometry::from_header(&header, header.metadata_size)?;
     Ok((header, geometry))
 }

@@ -9,7 +9,10 @@ use super::header::Header;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FormatError {
     /// The file does not begin as an FVD image does.
-    #[error("not an FVD image: magic is {magic:#010x}, not {:#010x}", Header::MAGIC)]
+    #[error(
+        "not an FVD image: magic is {magic:#010x}, not {:#010x}",
+        Header::MAGIC
+    )]
     NotFvd {
         /// The first four bytes; zeros where there are none.
         magic: u32,

@@ -21,10 +21,16 @@ use super::units::SECTOR_LEN;
 
 mod raw;
 
+pub(super) use raw::check_new_name;
 pub use raw::{Field, span};
 
 /// The first byte of a name that is being changed in several sectors.
 pub const HALF_CHANGED: u8 = 0x01;
+
+/// What a half changed name reads as for the update that repeats the change: the mark, and
+/// nothing of the mixture behind it. It is written as the mark again, so that a header which
+/// holds it can be changed elsewhere before the name is.
+pub const HALF_CHANGED_NAME: &str = "\u{1}";
 
 /// Whether guest writes go to the base image too.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -175,7 +181,8 @@ impl Header {
     }
 
     /// [`Self::decode`] for the update that sets `name` (`BaseImg` or `DataFile`): where that name
-    /// is half changed, it reads as empty, because the update will replace it.
+    /// is half changed, it reads as [`HALF_CHANGED_NAME`]. The layout is then that of an image
+    /// with such a name, as it was before and will be after.
     ///
     /// # Errors
     /// As for [`Self::decode`], but for the mark on that name.
@@ -186,8 +193,8 @@ impl Header {
     /// The whole region of the header.
     ///
     /// # Errors
-    /// A text that is too long for its field, holds a NUL or begins with [`HALF_CHANGED`]; a size
-    /// above `i64::MAX`.
+    /// A text that is too long for its field or holds a NUL; a name that begins with
+    /// [`HALF_CHANGED`] and goes on; a size above `i64::MAX`.
     pub fn encode(&self) -> Result<Box<[u8; Self::LEN]>, FormatError> {
         raw::encode(self)
     }

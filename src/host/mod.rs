@@ -5,6 +5,7 @@
 //! believes that something is durable only when a flush that it submitted after the write's
 //! completion has completed.
 
+pub mod file;
 mod iovec;
 
 pub use iovec::{Buffer, IoVecList, IoVecs, Keep};

@@ -11,7 +11,10 @@ use memoffset::span_of;
 use zerocopy::little_endian::{I32, I64, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{FormatError, HALF_CHANGED, Header, WriteUpdatesBase};
+use super::{FormatError, HALF_CHANGED, HALF_CHANGED_NAME, Header, WriteUpdatesBase};
+
+/// Bytes of the field of a name, its NUL included.
+const NAME_LEN: usize = 1024;
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -21,7 +24,7 @@ pub(super) struct Raw {
     all_data_in_fvd_img: U32,
     virtual_disk_size: I64,
     metadata_size: I64,
-    base_img: [u8; 1024],
+    base_img: [u8; NAME_LEN],
     base_img_fmt: [u8; 16],
     base_img_size: I64,
     bitmap_offset: I64,
@@ -29,7 +32,7 @@ pub(super) struct Raw {
     block_size: U32,
     copy_on_read: U32,
     max_outstanding_copy_on_read_data: I64,
-    data_file: [u8; 1024],
+    data_file: [u8; NAME_LEN],
     data_file_fmt: [u8; 16],
     prefetch_start_delay: I32,
     prefetch_profile_offset: I64,
@@ -93,10 +96,12 @@ pub fn span(field: Field) -> Range<usize> {
     }
 }
 
-/// [`Header::decode`]; a mark on the name `repeat` makes that name empty.
+/// [`Header::decode`]; a mark on the name `repeat` is no error.
 pub(super) fn decode(bytes: &[u8], repeat: Option<Field>) -> Result<Header, FormatError> {
     if !Header::looks_like(bytes) {
-        let magic = bytes.first_chunk().map_or(0, |magic| u32::from_le_bytes(*magic));
+        let magic = bytes
+            .first_chunk()
+            .map_or(0, |magic| u32::from_le_bytes(*magic));
         return Err(FormatError::NotFvd { magic });
     }
     let Ok((raw, _)) = Raw::ref_from_prefix(bytes) else {
@@ -179,7 +184,7 @@ pub(super) fn encode(header: &Header) -> Result<Box<[u8; Header::LEN]>, FormatEr
         all_data_in_fvd_img: flag(header.all_data_in_fvd_img),
         virtual_disk_size: size!(virtual_disk_size),
         metadata_size: size!(metadata_size),
-        base_img: text!(base_img),
+        base_img: put_name("base_img", &header.base_img)?,
         base_img_fmt: text!(base_img_fmt),
         base_img_size: size!(base_img_size),
         bitmap_offset: size!(bitmap_offset),
@@ -187,7 +192,7 @@ pub(super) fn encode(header: &Header) -> Result<Box<[u8; Header::LEN]>, FormatEr
         block_size: header.block_size.into(),
         copy_on_read: flag(header.copy_on_read),
         max_outstanding_copy_on_read_data: size!(max_outstanding_copy_on_read_data),
-        data_file: text!(data_file),
+        data_file: put_name("data_file", &header.data_file)?,
         data_file_fmt: text!(data_file_fmt),
         prefetch_start_delay: header.prefetch_start_delay.into(),
         prefetch_profile_offset: size!(prefetch_profile_offset),
@@ -239,10 +244,10 @@ fn put_size(field: &'static str, value: u64) -> Result<I64, FormatError> {
     Ok(I64::new(i64::try_from(value).map_err(too_large)?))
 }
 
-/// A text that may be half changed; with `repeat`, such a one is empty.
+/// A text that may be half changed; with `repeat`, only the mark is left of such a one.
 fn name(field: &'static str, bytes: &[u8], repeat: bool) -> Result<String, FormatError> {
     match bytes.first() {
-        Some(&HALF_CHANGED) if repeat => Ok(String::new()),
+        Some(&HALF_CHANGED) if repeat => Ok(HALF_CHANGED_NAME.to_owned()),
         Some(&HALF_CHANGED) => Err(FormatError::HalfChanged { field }),
         _ => text(field, bytes),
     }
@@ -263,14 +268,15 @@ fn text(field: &'static str, bytes: &[u8]) -> Result<String, FormatError> {
 fn put_text<const N: usize>(field: &'static str, text: &str) -> Result<[u8; N], FormatError> {
     let value = || text.to_owned();
     if text.len() >= N {
+        let (len, max) = (text.len(), N - 1);
         return Err(FormatError::TextTooLong {
             field,
             value: value(),
-            len: text.len(),
-            max: N - 1,
+            len,
+            max,
         });
     }
-    if text.contains('\0') || text.as_bytes().first() == Some(&HALF_CHANGED) {
+    if text.contains('\0') {
         return Err(FormatError::BadText {
             field,
             value: value(),
@@ -279,6 +285,27 @@ fn put_text<const N: usize>(field: &'static str, text: &str) -> Result<[u8; N], 
     let mut bytes = [0; N];
     bytes[..text.len()].copy_from_slice(text.as_bytes());
     Ok(bytes)
+}
+
+fn put_name(field: &'static str, name: &str) -> Result<[u8; NAME_LEN], FormatError> {
+    if name != HALF_CHANGED_NAME {
+        check_new_name(field, name)?;
+    }
+    put_text(field, name)
+}
+
+/// Refuses a `name` that the header cannot hold, or that a reader would take as half changed.
+pub(in crate::format) fn check_new_name(
+    field: &'static str,
+    name: &str,
+) -> Result<(), FormatError> {
+    if name.as_bytes().first() == Some(&HALF_CHANGED) {
+        return Err(FormatError::BadText {
+            field,
+            value: name.to_owned(),
+        });
+    }
+    put_text::<NAME_LEN>(field, name).map(|_| ())
 }
 
 fn write_updates_base(bytes: &[u8]) -> Result<WriteUpdatesBase, FormatError> {

@@ -32,7 +32,10 @@ fn an_image_is_known_by_its_magic() {
 fn another_magic_is_refused() {
     let error = refusal(0, b"QFI\xfb");
     assert_eq!(error, FormatError::NotFvd { magic: 0xFB49_4651 });
-    assert_eq!(error.to_string(), "not an FVD image: magic is 0xfb494651, not 0x5143f5a9");
+    assert_eq!(
+        error.to_string(),
+        "not an FVD image: magic is 0xfb494651, not 0x5143f5a9"
+    );
     assert_eq!(Header::decode(&[]), Err(FormatError::NotFvd { magic: 0 }));
 }
 
@@ -130,7 +133,16 @@ fn a_half_changed_name_is_refused_and_says_which_update_to_repeat() {
         );
 
         let header = Header::decode_to_repeat(&bytes, field).unwrap();
-        assert!(header.base_img.is_empty() && header.data_file.is_empty());
+        assert_eq!(
+            header.base_img.clone() + &header.data_file,
+            HALF_CHANGED_NAME
+        );
+        let again = header.encode().unwrap();
+        assert_eq!(
+            Header::decode(&*again),
+            Err(error.clone()),
+            "the mark stays"
+        );
         let other = if name == "base_img" {
             Field::DataFile
         } else {
@@ -196,7 +208,7 @@ fn a_text_that_would_not_be_read_back_is_not_written() {
         max: 1023,
     };
     assert_eq!(encode("a".repeat(1024)), Err(error));
-    for value in ["a\0b".to_owned(), "\u{1}a".to_owned()] {
+    for value in ["a\0b".to_owned(), format!("{HALF_CHANGED_NAME}a")] {
         let error = FormatError::BadText {
             field: "base_img",
             value: value.clone(),

@@ -240,7 +240,9 @@ proptest! {
         for record in records(&bytes).take(1000).filter_map(Result::ok) {
             match record.change(&geometry) {
                 Ok(Change::Present(blocks)) => prop_assert!(blocks.end <= 2000),
-                Ok(Change::Entries { first, raw }) => prop_assert!(first as usize + raw.len() <= 32),
+                Ok(Change::Entries { first, raw }) => {
+                    prop_assert!(first as usize + raw.len() <= 32);
+                }
                 Err(_) => {}
             }
         }

@@ -181,6 +181,11 @@ impl SimHost {
         self.world.borrow().flights.len()
     }
 
+    /// How many opens were not closed.
+    pub fn open_files(&self) -> usize {
+        self.world.borrow().opened.iter().flatten().count()
+    }
+
     /// Plans a crash `events` events from now (`None`: no crash any more).
     pub fn plan_crash(&self, plan: Option<(u64, Crash)>) {
         self.world.borrow_mut().planned = plan;
