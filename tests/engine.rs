@@ -18,7 +18,10 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let host = Rc::new(FileHost::keeping_messages());
-        Self { dir: tempfile::tempdir().unwrap(), host }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            host,
+        }
     }
 
     fn path(&self, name: &str) -> String {
@@ -46,8 +49,16 @@ impl Bench {
     }
 
     fn update(&self, attributes: &[&str]) -> Result<(), fvd::Error> {
-        let parsed: Vec<_> = attributes.iter().map(|a| Attribute::parse(a).unwrap()).collect();
-        Image::update(&self.host, &self.path("i.fvd"), &parsed, &OpenOptions::default())
+        let parsed: Vec<_> = attributes
+            .iter()
+            .map(|a| Attribute::parse(a).unwrap())
+            .collect();
+        Image::update(
+            &self.host,
+            &self.path("i.fvd"),
+            &parsed,
+            &OpenOptions::default(),
+        )
     }
 }
 
@@ -123,7 +134,10 @@ fn a_chain_of_images_reads_through() {
     model.resize(2 << 20, 0);
     let image = bench.open();
     assert!(content(&image) == model);
-    assert_eq!(image.map(0, 2 << 20).iter().map(|piece| piece.depth).max(), Some(2));
+    assert_eq!(
+        image.map(0, 2 << 20).iter().map(|piece| piece.depth).max(),
+        Some(2)
+    );
     scribble(&image, &mut model);
     image.close().unwrap();
     assert!(content(&bench.open()) == model);
@@ -131,9 +145,10 @@ fn a_chain_of_images_reads_through() {
 
 #[test]
 fn a_disk_grows_and_what_becomes_visible_is_zero() {
-    for options in
-        ["size=100K", "size=100K,compact_image=on,chunk_size=8192,data_file=data.raw"]
-    {
+    for options in [
+        "size=100K",
+        "size=100K,compact_image=on,chunk_size=8192,data_file=data.raw",
+    ] {
         let bench = Bench::new();
         bench.create(options);
         let mut model = vec![0; 100 << 10];
@@ -141,7 +156,9 @@ fn a_disk_grows_and_what_becomes_visible_is_zero() {
         scribble(&image, &mut model);
         image.close().unwrap();
         if !options.contains("compact") {
-            let file = std::fs::OpenOptions::new().append(true).open(bench.path("i.fvd"));
+            let file = std::fs::OpenOptions::new()
+                .append(true)
+                .open(bench.path("i.fvd"));
             std::io::Write::write_all(&mut file.unwrap(), &[0xAA; 4096]).unwrap();
         }
         bench.update(&["size=5M"]).unwrap();
@@ -151,7 +168,10 @@ fn a_disk_grows_and_what_becomes_visible_is_zero() {
         scribble(&image, &mut model);
         image.close().unwrap();
         assert!(content(&bench.open()) == model, "{options}");
-        assert_eq!(bench.update(&["size=1M"]).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(
+            bench.update(&["size=1M"]).unwrap_err().kind(),
+            ErrorKind::Corrupt
+        );
     }
 }
 
@@ -184,6 +204,29 @@ fn a_base_that_moved_is_named_anew_however_long_its_name() {
 }
 
 #[test]
+fn a_name_that_is_half_changed_is_refused_until_the_update_is_repeated() {
+    let bench = Bench::new();
+    let base = bench.base(1 << 20);
+    bench.create("backing_file=base.raw");
+    let mut image = std::fs::read(bench.path("i.fvd")).unwrap();
+    image[28] = 1;
+    std::fs::write(bench.path("i.fvd"), &image).unwrap();
+    let error = bench
+        .try_open(&OpenOptions::default())
+        .map(drop)
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("fvd update base_img="),
+        "{error}"
+    );
+    assert!(bench.update(&["copy_on_read=on"]).is_err());
+    bench
+        .update(&["copy_on_read=on", "base_img=base.raw"])
+        .unwrap();
+    assert!(content(&bench.open()) == base);
+}
+
+#[test]
 fn an_open_that_fails_leaves_the_image_as_it_was() {
     let bench = Bench::new();
     let base = bench.base(1 << 20);
@@ -194,19 +237,31 @@ fn an_open_that_fails_leaves_the_image_as_it_was() {
     drop(image);
     let before = std::fs::read(bench.path("i.fvd")).unwrap();
     std::fs::remove_file(bench.path("base.raw")).unwrap();
-    let error = bench.try_open(&OpenOptions::default()).map(drop).unwrap_err();
+    let error = bench
+        .try_open(&OpenOptions::default())
+        .map(drop)
+        .unwrap_err();
     assert_eq!(error.errno(), libc::ENOENT);
     std::fs::write(bench.path("base.raw"), &base[..base.len() / 2]).unwrap();
-    let error = bench.try_open(&OpenOptions::default()).map(drop).unwrap_err();
+    let error = bench
+        .try_open(&OpenOptions::default())
+        .map(drop)
+        .unwrap_err();
     assert!(error.to_string().contains("base.raw"), "{error}");
     assert!(std::fs::read(bench.path("i.fvd")).unwrap() == before);
-    let tools = OpenOptions { tools: true, ..OpenOptions::default() };
+    let tools = OpenOptions {
+        tools: true,
+        ..OpenOptions::default()
+    };
     let image = bench.try_open(&tools).unwrap();
     let mut sector = [0; 512];
     image.read_at(4096, &mut sector).unwrap();
     assert_eq!(sector, [7; 512]);
     drop(image);
-    assert!(std::fs::read(bench.path("i.fvd")).unwrap() == before, "tools write nothing");
+    assert!(
+        std::fs::read(bench.path("i.fvd")).unwrap() == before,
+        "tools write nothing"
+    );
 }
 
 #[test]
@@ -214,9 +269,15 @@ fn a_crashed_image_without_a_journal_is_for_tools_until_somebody_vouches_for_it(
     let bench = Bench::new();
     bench.create("size=1M,compact_image=on,journal_size=-1");
     bench.update(&["clean_shutdown=off"]).unwrap();
-    let error = bench.try_open(&OpenOptions::default()).map(drop).unwrap_err();
+    let error = bench
+        .try_open(&OpenOptions::default())
+        .map(drop)
+        .unwrap_err();
     assert!(error.to_string().contains("clean_shutdown=on"), "{error}");
-    let tools = OpenOptions { tools: true, ..OpenOptions::default() };
+    let tools = OpenOptions {
+        tools: true,
+        ..OpenOptions::default()
+    };
     drop(bench.try_open(&tools).unwrap());
     assert!(bench.update(&["copy_on_read=off"]).is_err());
     bench.update(&["clean_shutdown=on"]).unwrap();
@@ -233,7 +294,10 @@ fn zeros_in_the_base_are_found_at_creation() {
     let image = bench.open();
     assert_eq!(image.info().present_blocks, 64);
     let piece = image.map(256 << 10, 256 << 10).remove(0);
-    assert_eq!((piece.len, piece.state, piece.depth), (256 << 10, MapState::Zero, 0));
+    assert_eq!(
+        (piece.len, piece.state, piece.depth),
+        (256 << 10, MapState::Zero, 0)
+    );
     assert!(content(&image) == base);
 }
 
@@ -244,12 +308,20 @@ fn a_second_writer_is_told_so() {
     let first = bench.open();
     let other: Rc<dyn Host> = Rc::new(FileHost::keeping_messages());
     let name = bench.path("i.fvd");
-    let error = Image::open(&other, &name, &OpenOptions::default()).map(drop).unwrap_err();
+    let error = Image::open(&other, &name, &OpenOptions::default())
+        .map(drop)
+        .unwrap_err();
     assert_eq!(error.errno(), libc::EBUSY);
-    let unlocked = OpenOptions { unlocked: true, ..OpenOptions::default() };
+    let unlocked = OpenOptions {
+        unlocked: true,
+        ..OpenOptions::default()
+    };
     drop(Image::open(&other, &name, &unlocked).unwrap());
     first.close().unwrap();
-    Image::open(&other, &name, &OpenOptions::default()).unwrap().close().unwrap();
+    Image::open(&other, &name, &OpenOptions::default())
+        .unwrap()
+        .close()
+        .unwrap();
 }
 
 #[test]
@@ -264,8 +336,14 @@ fn requests_that_make_no_sense_are_refused() {
     image.read_at(1 << 20, &mut []).unwrap();
     image.write_at(0, &[]).unwrap();
     image.close().unwrap();
-    let read_only = OpenOptions { read_only: true, ..OpenOptions::default() };
+    let read_only = OpenOptions {
+        read_only: true,
+        ..OpenOptions::default()
+    };
     let image = bench.try_open(&read_only).unwrap();
-    assert_eq!(image.write_at(0, &[0; 512]).unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(
+        image.write_at(0, &[0; 512]).unwrap_err().kind(),
+        ErrorKind::ReadOnly
+    );
     image.flush().unwrap();
 }

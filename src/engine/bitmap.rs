@@ -6,6 +6,8 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::format::units::index;
+
 const WORD_BITS: u64 = u64::BITS as u64;
 const WORDS_PER_SECTOR: usize = 64;
 
@@ -54,7 +56,7 @@ impl Bitmap {
 
     /// The bit of one block.
     pub fn test(&self, block: u64) -> bool {
-        self.words[(block / WORD_BITS) as usize].load(Relaxed) >> (block % WORD_BITS) & 1 != 0
+        self.words[index(block / WORD_BITS)].load(Relaxed) >> (block % WORD_BITS) & 1 != 0
     }
 
     /// The end of the run of equal bits that begins at `blocks.start`.
@@ -95,7 +97,7 @@ impl Bitmap {
 }
 
 fn words_of(sectors: Range<u64>) -> Range<usize> {
-    sectors.start as usize * WORDS_PER_SECTOR..sectors.end as usize * WORDS_PER_SECTOR
+    index(sectors.start) * WORDS_PER_SECTOR..index(sectors.end) * WORDS_PER_SECTOR
 }
 
 /// The words that `bits` touch, each with a mask of the bits within it.
@@ -110,7 +112,7 @@ pub(super) fn masks(bits: &Range<u64>) -> impl Iterator<Item = (usize, u64)> + u
         let first = word * WORD_BITS;
         let from = u64::MAX << start.saturating_sub(first);
         let to = u64::MAX >> (first + WORD_BITS).saturating_sub(end);
-        (word as usize, from & to)
+        (index(word), from & to)
     })
 }
 

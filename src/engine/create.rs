@@ -10,7 +10,7 @@ use crate::format::create::plan;
 use crate::format::geometry::{Blocks, Geometry};
 use crate::format::header::Header;
 use crate::format::options::CreateOptions;
-use crate::format::units::{PAGE, SECTOR};
+use crate::format::units::{PAGE, SECTOR, SECTOR_LEN};
 use crate::host::{Access, OpenRequest, Role};
 
 use super::bitmap::Bitmap;
@@ -229,7 +229,7 @@ async fn write_table(file: &File, geometry: &Geometry) -> Result<()> {
 /// Writes the header, its first sector last.
 async fn publish(file: &File, header: &Header) -> Result<()> {
     let bytes = header.encode()?;
-    let (first, rest) = bytes.split_at(SECTOR as usize);
+    let (first, rest) = bytes.split_at(SECTOR_LEN);
     file.write_bytes(SECTOR, rest).await?;
     file.flush().await?;
     file.write_bytes(0, first).await?;

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::format::geometry::{Blocks, Geometry, Region};
 use crate::format::journal::SectorBuilder;
-use crate::format::units::SECTOR;
+use crate::format::units::{SECTOR, index};
 
 use super::canary::{Canary, planted};
 use super::dirty::Changes;
@@ -70,7 +70,7 @@ impl Position {
         debug_assert!(end <= self.limit);
         if end > self.filled {
             self.filled = end.next_multiple_of(FILL_STEP).min(self.region.len);
-            sectors.resize((self.filled - start) as usize, 0);
+            sectors.resize(index(self.filled - start), 0);
         }
         self.used = end;
         self.reached = self.reached.max(end);

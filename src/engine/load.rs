@@ -10,7 +10,7 @@ use crate::format::geometry::{Geometry, Region};
 use crate::format::header::Header;
 use crate::format::journal::{Change, records};
 use crate::format::table::{Entry, check_entries};
-use crate::format::units::SECTOR;
+use crate::format::units::{SECTOR, SECTOR_LEN};
 use crate::host::{Buffer, OpenRequest, Severity};
 
 use super::bitmap::Bitmap;
@@ -118,7 +118,7 @@ impl Loaded {
             let journal_reach = self.replay(executor, journal).await?;
             return Ok(Shutdown::Crashed { journal_reach });
         }
-        let mut first = self.file.read(journal.start.get(), SECTOR as usize).await?;
+        let mut first = self.file.read(journal.start.get(), SECTOR_LEN).await?;
         Ok(match first.bytes()[..4] {
             [0, 0, 0, 0] => Shutdown::Clean,
             _ => Shutdown::CleanWithRecords,
@@ -136,7 +136,7 @@ impl Loaded {
                 .file
                 .read(journal.start.get() + at, length(&(0..step)))
                 .await?;
-            let (sectors, _) = bytes.bytes().as_chunks::<{ SECTOR as usize }>();
+            let (sectors, _) = bytes.bytes().as_chunks::<SECTOR_LEN>();
             for (index, sector) in sectors.iter().enumerate() {
                 if sector.iter().any(|byte| *byte != 0) {
                     let number = at / SECTOR + index as u64;
@@ -150,7 +150,7 @@ impl Loaded {
     }
 
     /// Applies the records of one sector. What is out of range is skipped with a warning.
-    fn apply(&self, executor: &Executor, number: u64, sector: &[u8; SECTOR as usize]) {
+    fn apply(&self, executor: &Executor, number: u64, sector: &[u8; SECTOR_LEN]) {
         let warn = |warning: &dyn std::fmt::Display| {
             let place = format!("'{}': journal sector {number}", self.file.name());
             executor.log(Severity::Warning, format!("{place}: {warning}"));

@@ -12,7 +12,7 @@
 
 use crate::format::geometry::Region;
 use crate::format::header::{Field, Header, sectors};
-use crate::format::units::SECTOR;
+use crate::format::units::{SECTOR, SECTOR_LEN, index};
 
 use super::error::Result;
 use super::extents::Layer;
@@ -57,14 +57,12 @@ async fn rewrite(layer: &Layer, header: Option<&Header>) -> Result<()> {
     if let Some(header) = header {
         write_field(metadata, header, Field::CleanShutdown).await?;
     }
-    let mut steps = steps(layer.table.as_ref().map_or(0, |table| table.sectors()));
-    while let Some(step) = steps.next() {
+    for step in steps(layer.table.as_ref().map_or(0, |table| table.sectors())) {
         let (at, mut bytes) = layer.table_part(step)?;
         metadata.write_bytes(at.get(), bytes.bytes()).await?;
     }
     metadata.flush().await?;
-    let mut steps = self::steps(layer.bitmap.as_ref().map_or(0, |bitmap| bitmap.sectors()));
-    while let Some(step) = steps.next() {
+    for step in steps(layer.bitmap.as_ref().map_or(0, |bitmap| bitmap.sectors())) {
         let (at, mut bytes) = layer.bitmap_part(step)?;
         metadata.write_bytes(at.get(), bytes.bytes()).await?;
     }
@@ -72,10 +70,8 @@ async fn rewrite(layer: &Layer, header: Option<&Header>) -> Result<()> {
 }
 
 fn steps(sectors: u64) -> impl Iterator<Item = std::ops::Range<u64>> {
-    let step = STEP_SECTORS as usize;
-    (0..sectors)
-        .step_by(step)
-        .map(move |at| at..sectors.min(at + STEP_SECTORS))
+    let starts = (0..sectors).step_by(index(STEP_SECTORS));
+    starts.map(move |at| at..sectors.min(at + STEP_SECTORS))
 }
 
 /// Zeroes a journal whose records do not count: all but its first sector, then that.
@@ -95,8 +91,8 @@ pub(super) async fn zero_journal(metadata: &File, journal: Region) -> Result<()>
 pub(super) async fn write_field(metadata: &File, header: &Header, field: Field) -> Result<()> {
     let sectors = sectors(field);
     debug_assert_eq!(sectors.len(), 1, "a name is not changed by one write");
-    let at = sectors.start * SECTOR as usize;
+    let at = sectors.start * SECTOR_LEN;
     metadata
-        .write_bytes(at as u64, &header.encode()?[at..at + SECTOR as usize])
+        .write_bytes(at as u64, &header.encode()?[at..at + SECTOR_LEN])
         .await
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::format::table::Entry;
+use crate::format::units::index as at;
 
 const ENTRIES_PER_SECTOR: usize = 128;
 
@@ -32,8 +33,8 @@ impl Table {
 
     /// The stored form of `sectors` of the table.
     pub fn write_sectors(&self, sectors: Range<u64>, out: &mut [u8]) {
-        let from = sectors.start as usize * ENTRIES_PER_SECTOR;
-        let to = sectors.end as usize * ENTRIES_PER_SECTOR;
+        let from = at(sectors.start) * ENTRIES_PER_SECTOR;
+        let to = at(sectors.end) * ENTRIES_PER_SECTOR;
         for (bytes, entry) in out.chunks_exact_mut(4).zip(&self.entries[from..to]) {
             bytes.copy_from_slice(&entry.load(Relaxed).to_le_bytes());
         }
@@ -46,23 +47,23 @@ impl Table {
 
     /// The number of the chunk that holds the disk's chunk `index`, if it is allocated.
     pub fn get(&self, index: u64) -> Option<u32> {
-        Entry::from_raw(self.entries[index as usize].load(Relaxed)).number()
+        Entry::from_raw(self.entries[at(index)].load(Relaxed)).number()
     }
 
     /// The stored form of one entry.
     pub fn raw(&self, index: u64) -> u32 {
-        self.entries[index as usize].load(Relaxed)
+        self.entries[at(index)].load(Relaxed)
     }
 
     /// Empties all entries from `index` on.
     pub fn clear_from(&self, index: u64) {
-        for entry in &self.entries[index as usize..] {
+        for entry in &self.entries[at(index)..] {
             entry.store(Entry::UNALLOCATED.raw(), Relaxed);
         }
     }
 
     /// Says that chunk `number` holds the disk's chunk `index`.
     pub fn set(&self, index: u64, number: u32) {
-        self.entries[index as usize].store(number, Relaxed);
+        self.entries[at(index)].store(number, Relaxed);
     }
 }

@@ -404,3 +404,6 @@ impl WaitList {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use crate::format::geometry::Geometry;
 use crate::format::header::{
     Field, HALF_CHANGED, Header, changed_sectors, first_sector_room, sectors,
 };
-use crate::format::units::SECTOR;
+use crate::format::units::{SECTOR, SECTOR_LEN};
 use crate::host::{Access, Role};
 
 use super::error::{Error, ErrorKind, Result};
@@ -59,18 +59,20 @@ pub async fn update(
     set_rest(&layer.metadata, &header, &wanted).await
 }
 
-/// Reads the header; a half changed name that one of the attributes sets is taken as empty.
+/// Reads the header; a half changed name is no error where one of the attributes sets it again.
 fn decode(bytes: &[u8], attributes: &[Attribute]) -> Result<Header> {
+    let header = Header::decode(bytes);
+    let Err(FormatError::HalfChanged { field }) = header else {
+        return Ok(header?);
+    };
     let repeated = attributes.iter().find_map(|attribute| match attribute {
-        Attribute::BaseImg(_) => Some(Field::BaseImg),
-        Attribute::DataFile(_) => Some(Field::DataFile),
+        Attribute::BaseImg(_) if field == "base_img" => Some(Field::BaseImg),
+        Attribute::DataFile(_) if field == "data_file" => Some(Field::DataFile),
         _ => None,
     });
-    match (Header::decode(bytes), repeated) {
-        (Err(FormatError::HalfChanged { .. }), Some(field)) => {
-            Ok(Header::decode_to_repeat(bytes, field)?)
-        }
-        (header, _) => Ok(header?),
+    match repeated {
+        Some(name) => Ok(Header::decode_to_repeat(bytes, name)?),
+        None => Ok(header?),
     }
 }
 
@@ -174,7 +176,7 @@ async fn set_name(file: &File, header: &mut Header, wanted: &Header, field: Fiel
         if is_long(&old) {
             let start = crate::format::header::span(field).start;
             let mut marked = sector(header, first)?;
-            marked[start % SECTOR as usize] = HALF_CHANGED;
+            marked[start % SECTOR_LEN] = HALF_CHANGED;
             file.write_bytes(first as u64 * SECTOR, &marked).await?;
             file.flush().await?;
         }
@@ -207,8 +209,8 @@ fn name_mut(header: &mut Header, field: Field) -> &mut String {
 }
 
 fn sector(header: &Header, number: usize) -> Result<Vec<u8>> {
-    let at = number * SECTOR as usize;
-    Ok(header.encode()?[at..at + SECTOR as usize].to_vec())
+    let at = number * SECTOR_LEN;
+    Ok(header.encode()?[at..at + SECTOR_LEN].to_vec())
 }
 
 /// Changes everything else, and says last how the image was left.

@@ -13,6 +13,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::format::units::index;
 use crate::host::{Buffer, IoVecList, IoVecs, Keep};
 
 use super::canary::{Canary, planted};
@@ -157,15 +158,15 @@ fn places<'a>(
             return Some((from..end, data_start.get() + from));
         };
         let first = start / chunks.chunk_size;
-        let number = |index: u64| numbers[(index - first) as usize];
-        let index = from / chunks.chunk_size;
-        let mut last = index;
+        let number = |entry: u64| numbers[index(entry - first)];
+        let entry = from / chunks.chunk_size;
+        let mut last = entry;
         while (last + 1) * chunks.chunk_size < end && number(last + 1) == number(last) + 1 {
             last += 1;
         }
         at = end.min((last + 1) * chunks.chunk_size);
         let place = chunks
-            .offset_of(number(index), data_start)
+            .offset_of(number(entry), data_start)
             .expect("checked when it was taken");
         Some((from..at, place.get() + from % chunks.chunk_size))
     })

@@ -20,6 +20,18 @@ pub const SECTOR_LEN: usize = 512;
 /// Bytes of a page: the unit in which metadata regions are sized.
 pub const PAGE: u64 = 4096;
 
+// A byte count of this library fits into memory's own unit.
+const _: () = assert!(usize::BITS >= 64, "libfvd needs a 64-bit target");
+
+/// `n` as an index into memory.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "usize has 64 bits, as asserted above"
+)]
+pub const fn index(n: u64) -> usize {
+    n as usize
+}
+
 macro_rules! offset {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -16,11 +16,13 @@ use std::fs::File;
 use std::io::Write as _;
 use std::time::Duration;
 
+use open::LockedFile;
+
 use super::{FileId, Host, HostError, OpKind, OpenRequest, OpenedFile, Operation, Severity, Token};
 
 /// A file that is open, with what its operations need to know.
 struct OpenFile {
-    file: File,
+    file: LockedFile,
     is_device: bool,
     /// The folder that a created file's name is in, until a flush has made that name durable.
     unsynced_folder: Option<File>,
@@ -58,7 +60,12 @@ impl FileHost {
     }
 
     fn with_log(log: Log) -> Self {
-        Self { files: RefCell::default(), next_id: Cell::new(0), answers: RefCell::default(), log }
+        Self {
+            files: RefCell::default(),
+            next_id: Cell::new(0),
+            answers: RefCell::default(),
+            log,
+        }
     }
 
     /// The messages so far, oldest first; none where they are printed.
@@ -72,7 +79,12 @@ impl FileHost {
     /// Carries an operation out, and returns its answer.
     fn carry_out(&self, file: FileId, kind: OpKind) -> std::io::Result<u64> {
         let mut files = self.files.borrow_mut();
-        let Some(OpenFile { file, is_device, unsynced_folder }) = files.get_mut(&file) else {
+        let Some(OpenFile {
+            file,
+            is_device,
+            unsynced_folder,
+        }) = files.get_mut(&file)
+        else {
             return Err(std::io::Error::from_raw_os_error(libc::EBADF));
         };
         match kind {
@@ -104,10 +116,17 @@ impl Host for FileHost {
         let id = FileId(self.next_id.get());
         self.next_id.set(id.0 + 1);
         let (length, is_device) = (opened.length, opened.is_device);
-        let file =
-            OpenFile { file: opened.file, is_device, unsynced_folder: opened.unsynced_folder };
+        let file = OpenFile {
+            file: opened.file,
+            is_device,
+            unsynced_folder: opened.unsynced_folder,
+        };
         self.files.borrow_mut().insert(id, file);
-        Ok(OpenedFile { id, length, is_device })
+        Ok(OpenedFile {
+            id,
+            length,
+            is_device,
+        })
     }
 
     fn close(&self, file: FileId) {
@@ -120,7 +139,9 @@ impl Host for FileHost {
             Ok(value) => i64::try_from(value).unwrap_or(i64::MAX),
             Err(error) => -i64::from(error.raw_os_error().unwrap_or(libc::EIO)),
         };
-        self.answers.borrow_mut().push_back((operation.token, returned));
+        self.answers
+            .borrow_mut()
+            .push_back((operation.token, returned));
     }
 
     fn poll(&self, _timeout: Option<Duration>, done: &mut dyn FnMut(Token, i64)) -> bool {

@@ -14,6 +14,8 @@ use std::rc::Rc;
 
 use libc::iovec;
 
+use crate::format::units::index;
+
 /// Alignment of engine buffers: what direct I/O wants on every device we know.
 const BUFFER_ALIGN: usize = 4096;
 
@@ -113,8 +115,7 @@ impl IoVecList {
             if take == 0 {
                 break;
             }
-            // Both lie within this iovec, whose length is a usize.
-            let (at, n) = (skip as usize, take as usize);
+            let (at, n) = (index(skip), index(take));
             self.0.push(iovec {
                 iov_base: v.iov_base.wrapping_byte_add(at),
                 iov_len: n,

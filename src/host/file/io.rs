@@ -35,7 +35,11 @@ pub(super) fn read(file: &File, offset: u64, iov: IoVecs) -> Result<u64> {
 pub(super) fn write(file: &File, offset: u64, iov: IoVecs) -> Result<u64> {
     let written = transfer(libc::pwritev, file, offset, iov)?;
     // A device takes no more at its end.
-    if written < iov.len() { Err(Error::from_raw_os_error(libc::ENOSPC)) } else { Ok(written) }
+    if written < iov.len() {
+        Err(Error::from_raw_os_error(libc::ENOSPC))
+    } else {
+        Ok(written)
+    }
 }
 
 fn transfer(call: Vectored, file: &File, offset: u64, iov: IoVecs) -> Result<u64> {
@@ -85,7 +89,12 @@ struct Range<'a> {
 ///
 /// The ways are tried from the best (space stays reserved, nothing is written) to the one that always works.
 pub(super) fn write_zeroes(file: &File, is_device: bool, offset: u64, len: u64) -> Result<()> {
-    let range = Range { file, is_device, offset, len };
+    let range = Range {
+        file,
+        is_device,
+        offset,
+        len,
+    };
     if len == 0 {
         return Ok(());
     }
@@ -107,12 +116,19 @@ fn cannot(error: &Error) -> bool {
 }
 
 fn zero_range(range: &Range<'_>) -> Result<()> {
-    let keep_size = if range.is_device { libc::FALLOC_FL_KEEP_SIZE } else { 0 };
+    let keep_size = if range.is_device {
+        libc::FALLOC_FL_KEEP_SIZE
+    } else {
+        0
+    };
     fallocate(range, libc::FALLOC_FL_ZERO_RANGE | keep_size)
 }
 
 fn punch_hole(range: &Range<'_>) -> Result<()> {
-    fallocate(range, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE)?;
+    fallocate(
+        range,
+        libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+    )?;
     let end = range.offset + range.len;
     if !range.is_device && range.file.metadata()?.len() < end {
         range.file.set_len(end)?;
@@ -143,13 +159,19 @@ fn zero_out(range: &Range<'_>) -> Result<()> {
     // SAFETY: BLKZEROOUT reads two u64 behind the pointer, and they live until it returns.
     let returned =
         unsafe { libc::ioctl(range.file.as_raw_fd(), BLKZEROOUT, &raw const range_bytes) };
-    if returned == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+    if returned == 0 {
+        Ok(())
+    } else {
+        Err(Error::last_os_error())
+    }
 }
 
 fn write_out(range: &Range<'_>) -> Result<()> {
     let mut done = 0;
     while done < range.len {
-        let n = usize::try_from(range.len - done).unwrap_or(usize::MAX).min(ZEROS.len());
+        let n = usize::try_from(range.len - done)
+            .unwrap_or(usize::MAX)
+            .min(ZEROS.len());
         range.file.write_all_at(&ZEROS[..n], range.offset + done)?;
         done += n as u64;
     }
@@ -177,7 +199,12 @@ mod tests {
         let mut unable = Vec::new();
         for (name, way) in ways {
             file.write_all_at(&[0xee; 3 << 20], 0).unwrap();
-            match way(&Range { file, is_device, offset: 4096, len: 2 << 20 }) {
+            match way(&Range {
+                file,
+                is_device,
+                offset: 4096,
+                len: 2 << 20,
+            }) {
                 Ok(()) => assert_zeros(file, name),
                 Err(error) if cannot(&error) => unable.push(name),
                 Err(error) => panic!("{name}: {error}"),
@@ -191,9 +218,18 @@ mod tests {
         file.rewind().unwrap();
         file.read_exact(&mut bytes).unwrap();
         let end = 4096 + (2 << 20);
-        assert!(bytes[..4096].iter().all(|b| *b == 0xee), "{name} zeroed before its range");
-        assert!(bytes[4096..end].iter().all(|b| *b == 0), "{name} left content in its range");
-        assert!(bytes[end..].iter().all(|b| *b == 0xee), "{name} zeroed after its range");
+        assert!(
+            bytes[..4096].iter().all(|b| *b == 0xee),
+            "{name} zeroed before its range"
+        );
+        assert!(
+            bytes[4096..end].iter().all(|b| *b == 0),
+            "{name} left content in its range"
+        );
+        assert!(
+            bytes[end..].iter().all(|b| *b == 0xee),
+            "{name} zeroed after its range"
+        );
     }
 
     #[test]
@@ -209,19 +245,30 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         write_zeroes(&file, false, 8192, 512).unwrap();
         assert_eq!(file.metadata().unwrap().len(), 8704);
-        let range = Range { file: &file, is_device: false, offset: 1 << 20, len: 4096 };
+        let range = Range {
+            file: &file,
+            is_device: false,
+            offset: 1 << 20,
+            len: 4096,
+        };
         if punch_hole(&range).is_ok() {
             assert_eq!(file.metadata().unwrap().len(), (1 << 20) + 4096);
         }
         write_zeroes(&file, false, 0, 512).unwrap();
-        assert!(file.metadata().unwrap().len() >= 8704, "zeros inside never cut");
+        assert!(
+            file.metadata().unwrap().len() >= 8704,
+            "zeros inside never cut"
+        );
     }
 
     #[test]
     fn every_way_to_make_zeros_zeroes_its_range_of_a_device_and_nothing_else() {
         let backing = tempfile::NamedTempFile::new().unwrap();
         backing.as_file().set_len(4 << 20).unwrap();
-        let made = Command::new("losetup").args(["-f", "--show"]).arg(backing.path()).output();
+        let made = Command::new("losetup")
+            .args(["-f", "--show"])
+            .arg(backing.path())
+            .output();
         let Some(made) = made.ok().filter(|made| made.status.success()) else {
             eprintln!(
                 "SKIPPED: NO LOOP DEVICE CAN BE MADE HERE (IT TAKES ROOT), SO NO DEVICE WAS ZEROED"
@@ -229,9 +276,18 @@ mod tests {
             return;
         };
         let device = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-        let opened = std::fs::OpenOptions::new().read(true).write(true).open(&device);
+        let opened = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&device);
         let unable = opened.map(|mut file| try_ways(&mut file, true));
-        Command::new("losetup").args(["-d", &device]).status().unwrap();
-        assert!(!unable.unwrap().contains(&"write_out"), "this way always works");
+        Command::new("losetup")
+            .args(["-d", &device])
+            .status()
+            .unwrap();
+        assert!(
+            !unable.unwrap().contains(&"write_out"),
+            "this way always works"
+        );
     }
 }

@@ -10,9 +10,10 @@
 //! created file is emptied only after its lock was taken, so that creating over an image in use is
 //! refused and harms nothing.
 
-use std::ffi::CString;
+use std::ffi::{CString, c_int, c_short};
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Result, Seek, SeekFrom};
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
@@ -20,9 +21,29 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::host::{Access, HostError, OpenRequest, Role};
 
+/// A file, and the lock on it that goes away with it.
+pub(super) struct LockedFile(File);
+
+impl Deref for LockedFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for LockedFile {
+    /// Closing the descriptor alone is not enough: a child that was forked a moment ago holds a copy of
+    /// it, and with it the lock, until it executes its program.
+    fn drop(&mut self) {
+        // Without a lock this does nothing, and nothing can be done where it fails.
+        let _ = set_lock(&self.0, libc::F_UNLCK);
+    }
+}
+
 /// A file that was found and locked.
 pub(super) struct Opened {
-    pub(super) file: File,
+    pub(super) file: LockedFile,
     pub(super) length: u64,
     pub(super) is_device: bool,
     /// The folder of a created file, whose entry is not durable yet.
@@ -39,22 +60,37 @@ pub(super) fn open(
 ) -> std::result::Result<Opened, HostError> {
     let creating = request.access == Access::Create;
     let failed = |error: Error| refusal(request, &error);
-    let folder = if creating { Some(folder_of(&request.name).map_err(failed)?) } else { None };
-    let mut file = match &request.beneath {
+    let folder = if creating {
+        Some(folder_of(&request.name).map_err(failed)?)
+    } else {
+        None
+    };
+    let file = LockedFile(match &request.beneath {
         None => open_anywhere(request).map_err(failed)?,
         Some(folder) => open_beneath(request, folder)?,
-    };
+    });
     let kind = file.metadata().map_err(failed)?.file_type();
     if !kind.is_file() && !kind.is_block_device() {
-        let what = format!("'{}' is neither a regular file nor a block device", request.name);
-        return Err(HostError { errno: libc::EINVAL, message: what });
+        let what = format!(
+            "'{}' is neither a regular file nor a block device",
+            request.name
+        );
+        return Err(HostError {
+            errno: libc::EINVAL,
+            message: what,
+        });
     }
     lock(&file, request, warn)?;
     if creating && kind.is_file() {
         file.set_len(0).map_err(failed)?;
     }
-    let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
-    Ok(Opened { file, length, is_device: kind.is_block_device(), unsynced_folder: folder })
+    let length = (&*file).seek(SeekFrom::End(0)).map_err(failed)?;
+    Ok(Opened {
+        file,
+        length,
+        is_device: kind.is_block_device(),
+        unsynced_folder: folder,
+    })
 }
 
 fn writes(access: Access) -> bool {
@@ -75,7 +111,9 @@ fn open_anywhere(request: &OpenRequest) -> Result<File> {
 
 /// The folder that holds `name`, to make its entry durable.
 fn folder_of(name: &str) -> Result<File> {
-    let folder = Path::new(name).parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = Path::new(name)
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))
 }
 
@@ -104,15 +142,25 @@ fn open_beneath(request: &OpenRequest, folder: &str) -> std::result::Result<File
 /// `name` as seen from `folder`; `None` where it does not begin with it.
 fn inside(name: &str, folder: &str) -> Option<PathBuf> {
     let plain = |path: &str| -> PathBuf {
-        Path::new(path).components().filter(|c| *c != Component::CurDir).collect()
+        Path::new(path)
+            .components()
+            .filter(|c| *c != Component::CurDir)
+            .collect()
     };
-    plain(name).strip_prefix(plain(folder)).ok().map(Path::to_path_buf)
+    plain(name)
+        .strip_prefix(plain(folder))
+        .ok()
+        .map(Path::to_path_buf)
 }
 
 fn openat2(folder: &File, name: &Path, access: Access) -> Result<File> {
     let name = CString::new(name.as_os_str().as_bytes())?;
     let mut flags = libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
-    flags |= if writes(access) { libc::O_RDWR } else { libc::O_RDONLY };
+    flags |= if writes(access) {
+        libc::O_RDWR
+    } else {
+        libc::O_RDONLY
+    };
     let creating = access == Access::Create;
     if creating {
         flags |= libc::O_CREAT;
@@ -126,7 +174,10 @@ fn openat2(folder: &File, name: &Path, access: Access) -> Result<File> {
     let (at, path, how) = (folder.as_raw_fd(), name.as_ptr(), &raw const how);
     // SAFETY: the descriptor is open, `path` ends with NUL, `how` holds `size` bytes; all outlive the call.
     let fd = unsafe { libc::syscall(libc::SYS_openat2, at, path, how, size) };
-    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(Error::last_os_error)?;
+    let fd = RawFd::try_from(fd)
+        .ok()
+        .filter(|fd| *fd >= 0)
+        .ok_or_else(Error::last_os_error)?;
     // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
@@ -139,30 +190,42 @@ fn lock(
     if request.access == Access::ReadUnlocked {
         return Ok(());
     }
-    let exclusive = writes(request.access);
-    let Err(error) = set_lock(file, exclusive) else { return Ok(()) };
+    let kind = if writes(request.access) {
+        libc::F_WRLCK
+    } else {
+        libc::F_RDLCK
+    };
+    let Err(error) = set_lock(file, kind) else {
+        return Ok(());
+    };
     let name = &request.name;
     match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::EACCES) => {
-            Err(HostError { errno: libc::EBUSY, message: busy(name) })
-        }
+        Some(libc::EAGAIN | libc::EACCES) => Err(HostError {
+            errno: libc::EBUSY,
+            message: busy(name),
+        }),
         Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::EINVAL) => {
             let text = words(&error);
-            warn(&format!("'{name}' cannot be locked ({text}): see that nobody else writes to it"));
+            warn(&format!(
+                "'{name}' cannot be locked ({text}): see that nobody else writes to it"
+            ));
             Ok(())
         }
         _ => Err(refusal(request, &error)),
     }
 }
 
-fn set_lock(file: &File, exclusive: bool) -> Result<()> {
-    let kind = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
+fn set_lock(file: &File, kind: c_int) -> Result<()> {
     // SAFETY: `flock` is plain numbers, for which all zeros is a valid value: here the whole file.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = libc::c_short::try_from(kind).expect("a lock's kind is a small number");
+    lock.l_type = c_short::try_from(kind).expect("a lock's kind is a small number");
     // SAFETY: the descriptor is open, and `lock` lives until the call returns.
     let returned = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
-    if returned == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+    if returned == 0 {
+        Ok(())
+    } else {
+        Err(Error::last_os_error())
+    }
 }
 
 fn busy(name: &str) -> String {
@@ -178,18 +241,28 @@ fn leaves(request: &OpenRequest, folder: &str) -> HostError {
          not allow; if you trust the image, open it with `follow=any`",
         request.name
     );
-    HostError { errno: libc::EPERM, message }
+    HostError {
+        errno: libc::EPERM,
+        message,
+    }
 }
 
 fn refusal(request: &OpenRequest, error: &Error) -> HostError {
-    let verb = if request.access == Access::Create { "create" } else { "open" };
+    let verb = if request.access == Access::Create {
+        "create"
+    } else {
+        "open"
+    };
     let role = match request.role {
         Role::Metadata => "",
         Role::Data => "data file ",
         Role::Base => "base image ",
     };
     let message = format!("cannot {verb} {role}'{}': {}", request.name, words(error));
-    HostError { errno: error.raw_os_error().unwrap_or(libc::EINVAL), message }
+    HostError {
+        errno: error.raw_os_error().unwrap_or(libc::EINVAL),
+        message,
+    }
 }
 
 /// The system's words, without the number that the message's reader has no use for.

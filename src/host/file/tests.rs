@@ -11,7 +11,12 @@ use crate::host::{Access, Buffer, IoVecList, Role};
 
 fn request(path: &Path, access: Access) -> OpenRequest {
     let name = path.to_str().unwrap().to_owned();
-    OpenRequest { role: Role::Metadata, name, beneath: None, access }
+    OpenRequest {
+        role: Role::Metadata,
+        name,
+        beneath: None,
+        access,
+    }
 }
 
 fn open(host: &FileHost, path: &Path, access: Access) -> OpenedFile {
@@ -20,7 +25,11 @@ fn open(host: &FileHost, path: &Path, access: Access) -> OpenedFile {
 
 /// Submits one operation and polls for its answer.
 fn run(host: &FileHost, file: FileId, kind: OpKind) -> i64 {
-    host.submit(Operation { token: Token(7), file, kind });
+    host.submit(Operation {
+        token: Token(7),
+        file,
+        kind,
+    });
     let mut answers = Vec::new();
     assert!(host.poll(None, &mut |token, returned| answers.push((token, returned))));
     assert_eq!(answers.len(), 1);
@@ -33,14 +42,28 @@ fn write(host: &FileHost, file: FileId, offset: u64, bytes: &[u8], piece: usize)
     let mut buffer = Buffer::zeroed(bytes.len()).unwrap();
     buffer.bytes().copy_from_slice(bytes);
     let list = pieces(&buffer, piece);
-    run(host, file, OpKind::Write { offset, iov: list.as_iovecs() })
+    run(
+        host,
+        file,
+        OpKind::Write {
+            offset,
+            iov: list.as_iovecs(),
+        },
+    )
 }
 
 /// Reads `len` bytes in pieces; the count, and the bytes.
 fn read(host: &FileHost, file: FileId, offset: u64, len: usize, piece: usize) -> (i64, Vec<u8>) {
     let mut buffer = Buffer::zeroed(len).unwrap();
     let list = pieces(&buffer, piece);
-    let returned = run(host, file, OpKind::Read { offset, iov: list.as_iovecs() });
+    let returned = run(
+        host,
+        file,
+        OpKind::Read {
+            offset,
+            iov: list.as_iovecs(),
+        },
+    );
     (returned, buffer.bytes().to_vec())
 }
 
@@ -79,7 +102,11 @@ fn answers_are_given_once_and_those_of_a_poll_wait_for_the_next() {
     let folder = TempDir::new().unwrap();
     let host = FileHost::keeping_messages();
     let file = open(&host, &folder.path().join("f"), Access::Create).id;
-    let flush = |token| Operation { token: Token(token), file, kind: OpKind::Flush };
+    let flush = |token| Operation {
+        token: Token(token),
+        file,
+        kind: OpKind::Flush,
+    };
     host.submit(flush(1));
     let mut seen = Vec::new();
     assert!(host.poll(None, &mut |token, _| {
@@ -119,11 +146,25 @@ fn a_writer_is_alone_readers_are_many_and_a_look_is_always_allowed() {
     host.close(open(&host, &path, Access::ReadUnlocked).id);
     busy(Access::ReadWrite);
     host.close(writer);
-    let readers =
-        [open(&host, &path, Access::ReadOnly).id, open(&host, &path, Access::ReadOnly).id];
+    let readers = [
+        open(&host, &path, Access::ReadOnly).id,
+        open(&host, &path, Access::ReadOnly).id,
+    ];
     busy(Access::ReadWrite);
     readers.into_iter().for_each(|id| host.close(id));
     open(&host, &path, Access::ReadWrite);
+}
+
+#[test]
+fn a_lock_ends_with_its_file_even_where_a_child_still_holds_the_descriptor() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("f");
+    let host = FileHost::keeping_messages();
+    let writer = open(&host, &path, Access::Create).id;
+    let inherited = host.files.borrow()[&writer].file.try_clone().unwrap();
+    host.close(writer);
+    open(&host, &path, Access::ReadWrite);
+    drop(inherited);
 }
 
 #[test]
@@ -133,7 +174,12 @@ fn creating_over_a_file_in_use_is_refused_and_leaves_its_content() {
     std::fs::write(&path, b"precious").unwrap();
     let host = FileHost::keeping_messages();
     let reader = open(&host, &path, Access::ReadOnly).id;
-    assert_eq!(host.open(&request(&path, Access::Create)).unwrap_err().errno, libc::EBUSY);
+    assert_eq!(
+        host.open(&request(&path, Access::Create))
+            .unwrap_err()
+            .errno,
+        libc::EBUSY
+    );
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     host.close(reader);
     assert_eq!(open(&host, &path, Access::Create).length, 0);
@@ -144,7 +190,11 @@ fn a_name_from_an_image_does_not_leave_its_folder() {
     let outside = TempDir::new().unwrap();
     let folder = outside.path().join("images");
     std::fs::create_dir_all(folder.join("sub")).unwrap();
-    for file in [outside.path().join("secret"), folder.join("base"), folder.join("sub/base")] {
+    for file in [
+        outside.path().join("secret"),
+        folder.join("base"),
+        folder.join("sub/base"),
+    ] {
         std::fs::write(file, b"x").unwrap();
     }
     symlink(outside.path().join("secret"), folder.join("link")).unwrap();
@@ -153,14 +203,24 @@ fn a_name_from_an_image_does_not_leave_its_folder() {
     let try_open = |name: &str| {
         let mut request = request(&folder.join(name), Access::ReadOnly);
         request.beneath = Some(folder.to_str().unwrap().to_owned());
-        host.open(&request).map_err(|error| (error.errno, error.message))
+        host.open(&request)
+            .map_err(|error| (error.errno, error.message))
     };
     assert!(try_open("base").is_ok());
     assert!(try_open("./sub/base").is_ok());
-    for name in ["../secret", "link", "way-out/secret", "sub/../../secret", "/etc/passwd"] {
+    for name in [
+        "../secret",
+        "link",
+        "way-out/secret",
+        "sub/../../secret",
+        "/etc/passwd",
+    ] {
         let (errno, message) = try_open(name).unwrap_err();
         assert_eq!(errno, libc::EPERM, "{name}: {message}");
-        assert!(message.contains(name) && message.contains("follow=any"), "{message}");
+        assert!(
+            message.contains(name) && message.contains("follow=any"),
+            "{message}"
+        );
     }
     assert_eq!(try_open("nothing").unwrap_err().0, libc::ENOENT);
 }
@@ -174,7 +234,12 @@ fn a_pipe_is_refused_without_waiting_for_its_other_end() {
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
     let host = FileHost::keeping_messages();
     let error = host.open(&request(&path, Access::ReadOnly)).unwrap_err();
-    assert!(error.message.contains("neither a regular file nor a block device"), "{error}");
+    assert!(
+        error
+            .message
+            .contains("neither a regular file nor a block device"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -187,7 +252,10 @@ fn truncating_cuts_and_extends_with_zeros() {
     assert_eq!(run(&host, file, OpKind::Truncate { len: 20 }), 0);
     let expected = [&[1; 10][..], &[0; 10], &[0; 10]].concat();
     assert_eq!(read(&host, file, 0, 30, 30), (20, expected));
-    assert_eq!(run(&host, file, OpKind::Grow { len: 1 << 20 }), -i64::from(libc::ENOTSUP));
+    assert_eq!(
+        run(&host, file, OpKind::Grow { len: 1 << 20 }),
+        -i64::from(libc::ENOTSUP)
+    );
 }
 
 #[test]
@@ -197,11 +265,22 @@ fn errors_are_answers_too() {
     std::fs::write(&path, [0; 512]).unwrap();
     let host = FileHost::keeping_messages();
     let file = open(&host, &path, Access::ReadOnly).id;
-    assert_eq!(write(&host, file, 0, &[1; 512], 512), -i64::from(libc::EBADF));
-    assert_eq!(read(&host, file, u64::MAX - 512, 512, 512).0, -i64::from(libc::EFBIG));
+    assert_eq!(
+        write(&host, file, 0, &[1; 512], 512),
+        -i64::from(libc::EBADF)
+    );
+    assert_eq!(
+        read(&host, file, u64::MAX - 512, 512, 512).0,
+        -i64::from(libc::EFBIG)
+    );
     host.close(file);
     assert_eq!(run(&host, file, OpKind::Flush), -i64::from(libc::EBADF));
-    let missing = host.open(&request(&folder.path().join("none"), Access::ReadOnly)).unwrap_err();
+    let missing = host
+        .open(&request(&folder.path().join("none"), Access::ReadOnly))
+        .unwrap_err();
     assert_eq!(missing.errno, libc::ENOENT);
-    assert!(missing.message.ends_with("No such file or directory"), "{missing}");
+    assert!(
+        missing.message.ends_with("No such file or directory"),
+        "{missing}"
+    );
 }

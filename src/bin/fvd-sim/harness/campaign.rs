@@ -3,7 +3,7 @@
 //! Each seed runs twice, with the fast path and without. A panic of the engine is a failure like any
 //! other: its message is caught, and told with the seed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -13,14 +13,20 @@ use std::time::{Duration, Instant};
 use super::life::{Options, Report, live};
 
 thread_local! {
-    /// What the last panic of this thread said, and where.
+    /// The seed that this thread runs.
+    static SEED: Cell<u64> = const { Cell::new(0) };
+    /// What the first panic of this seed said, and where.
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// From now on panics are kept for [`run_seed`] instead of printed.
+/// From now on panics are kept for [`run_seed`] instead of printed. A second one while the first unwinds
+/// ends the process, so it is printed, with the first and the seed.
 pub(crate) fn keep_panics_quiet() {
     std::panic::set_hook(Box::new(|info| {
-        PANIC.with_borrow_mut(|panic| *panic = Some(info.to_string()));
+        PANIC.with_borrow_mut(|first| match first {
+            None => *first = Some(info.to_string()),
+            Some(first) => eprintln!("seed {}: {first}\nand then: {info}", SEED.get()),
+        });
     }));
 }
 
@@ -29,6 +35,8 @@ pub(crate) fn keep_panics_quiet() {
 /// # Errors
 /// What went wrong.
 pub(crate) fn run_seed(seed: u64, options: &Options) -> Result<Report, String> {
+    SEED.set(seed);
+    PANIC.take();
     let run = AssertUnwindSafe(|| live(seed, options));
     catch_unwind(run).unwrap_or_else(|_| {
         let message = PANIC.take().unwrap_or_else(|| "a panic that said nothing".into());

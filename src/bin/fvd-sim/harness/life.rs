@@ -178,6 +178,12 @@ impl Life {
 
     /// Closes the image. `Failed`: not everything was written, for a reason that the host knows.
     fn close(&mut self) -> Result<Attempt, String> {
+        if self.rng.chance(1000) {
+            self.guest.with_image(Image::drain);
+        }
+        if self.host.dead().is_some() {
+            return Ok(Attempt::Died);
+        }
         let image = self.guest.take_image().expect("a session has an image");
         let result = image.close();
         self.guest.verdict()?;
