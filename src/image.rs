@@ -385,6 +385,9 @@ impl Image {
     pub fn close(self) -> Result<()> {
         self.core.begin_close();
         self.drain();
+        if self.core.requests.live() > 0 {
+            return Err(host_gone());
+        }
         let core = Rc::clone(&self.core);
         self.world.drive(async move { core.shut_down().await })
     }

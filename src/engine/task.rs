@@ -118,14 +118,24 @@ impl Executor {
             let Some(mut job) = self.take_job(id) else {
                 continue;
             };
-            self.running.set(Some(id));
-            let polled = job.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            self.running.set(None);
-            match polled {
+            match self.poll(id, &mut job) {
                 Poll::Pending => self.put_back(id, job),
                 Poll::Ready(()) => self.finish(id, job),
             }
         }
+    }
+
+    fn poll(&self, id: TaskId, job: &mut Job) -> Poll<()> {
+        /// A task that panics is not running any more either.
+        struct Running<'a>(&'a Cell<Option<TaskId>>);
+        impl Drop for Running<'_> {
+            fn drop(&mut self) {
+                self.0.set(None);
+            }
+        }
+        self.running.set(Some(id));
+        let _running = Running(&self.running);
+        job.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     }
 
     /// The task's future, to be polled; a cancelled one with nothing outstanding is dropped instead.
