@@ -120,6 +120,22 @@ fn what_is_written_is_read_in_every_layout() {
     }
 }
 
+/// Seed 1795361434467: the guest's write made the block's bit guest-dirty, and of the two chunks that
+/// hold the block only the entry of the one that it wrote to.
+#[test]
+fn a_write_into_a_copied_block_commits_every_chunk_of_the_block() {
+    let bench = Bench::new();
+    let mut model = bench.base(1 << 20);
+    bench.create("backing_file=base.raw,compact_image=on,chunk_size=4096,block_size=8192");
+    let image = bench.open();
+    image.fetch(0, 8192).unwrap();
+    image.write_at(0, &[7; 512]).unwrap();
+    model[..512].fill(7);
+    image.flush().unwrap();
+    drop(image);
+    assert!(content(&bench.open()) == model);
+}
+
 #[test]
 fn a_chain_of_images_reads_through() {
     let bench = Bench::new();

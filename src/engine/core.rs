@@ -239,6 +239,17 @@ impl Core {
         (blocks, entries)
     }
 
+    /// `range`, widened to whole blocks; what lies above the base is not widened.
+    pub(super) fn whole_blocks(&self, range: &Range<u64>) -> Range<u64> {
+        let (blocks, _) = self.indexes(range);
+        match self.layer.geometry.blocks {
+            Some(b) if !blocks.is_empty() => {
+                b.span(blocks.start).start..b.span(blocks.end - 1).end.max(range.end)
+            }
+            _ => range.clone(),
+        }
+    }
+
     /// A write of `span` has completed: from now on reads, commits and the fast path see it.
     ///
     /// `numbers` are the chunks that hold the span, in order, one for each entry that it touches.
@@ -260,6 +271,8 @@ impl Core {
             }
         }
         if by == Writer::Guest {
+            // The blocks' bits will be committed, so the entries of all that the blocks touch must be.
+            let (_, entries) = self.indexes(&self.whole_blocks(span));
             dirty.adopt(&blocks, &entries);
         }
     }

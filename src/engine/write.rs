@@ -65,7 +65,7 @@ async fn lock_missing<'a>(
     let before = widened(core, range);
     let guard = core
         .block_locks
-        .lock(&core.executor, whole_blocks(core, range))
+        .lock(&core.executor, core.whole_blocks(range))
         .await;
     let span = if planted(Canary::NoSecondLook) {
         before
@@ -73,15 +73,6 @@ async fn lock_missing<'a>(
         widened(core, range)
     };
     (Some(guard), span)
-}
-
-/// The blocks that `range` touches, in bytes of the disk.
-pub(super) fn whole_blocks(core: &Core, range: &Range<u64>) -> Range<u64> {
-    let (blocks, _) = core.indexes(range);
-    match core.layer.geometry.blocks {
-        Some(b) if !blocks.is_empty() => b.span(blocks.start).start..b.span(blocks.end - 1).end,
-        _ => range.start..range.start,
-    }
 }
 
 /// `range`, widened to its first and last block where they are missing.
