@@ -1,21 +1,21 @@
 //! The Rust face: an image on a host.
 //!
-//! An [`Image`] joins an engine to the [`Host`] that carries its effects out. All of it belongs to one
-//! thread. Requests are submitted with a callback, which runs exactly once, from [`Image::poll`] or from
-//! one of the calls that poll for you ([`Image::cancel`], [`Image::drain`], [`Image::close`], the
-//! synchronous forms), never inside the call that submitted the request. A callback may submit and cancel.
+//! An [`Image`] joins an engine to the [`Host`] that carries its effects out; a host serves one image at a time.
+//! All of it belongs to one thread. Requests are submitted with a callback, which runs exactly once,
+//! from [`Image::poll`] or from one of the calls that poll for you ([`Image::cancel`], [`Image::drain`],
+//! [`Image::close`], dropping, the synchronous forms), never inside the call that submitted the request. A
+//! callback may submit and cancel. Offsets and lengths are bytes of the guest's disk.
 
-use std::cell::{Cell, RefCell};
-use std::ffi::{c_int, c_void};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::engine::core::{Core, Started};
 use crate::engine::create::create;
 use crate::engine::error::{Error, ErrorKind, Result};
-use crate::engine::file::strerror;
-use crate::engine::open::{OpenOptions, open};
-use crate::engine::request::{Callback, Cancel, RequestId};
+use crate::engine::open::open;
+use crate::engine::options::OpenOptions;
+use crate::engine::request::{Callback, Cancel, Listener, RequestId};
 use crate::engine::task::{Effect, Executor};
 use crate::engine::update::update;
 use crate::format::attributes::Attribute;
@@ -29,8 +29,8 @@ pub use info::{Info, MapPiece, MapState};
 
 /// An image that is open.
 ///
-/// Dropped without [`close`](Image::close) it waits for what the host has under way, and is recovered when it
-/// is opened again.
+/// Dropped without [`close`](Image::close), it waits for what is under way, closes its files, and is
+/// recovered when it is opened again.
 pub struct Image {
     /// Dropped first, and with it the files.
     core: Rc<Core>,
@@ -61,12 +61,9 @@ impl World {
     fn step(&self) {
         loop {
             self.executor.run();
-            let Some(effect) = self.executor.next_effect() else {
-                return;
-            };
-            self.carry_out(effect);
-            while let Some(effect) = self.executor.next_effect() {
-                self.carry_out(effect);
+            match self.executor.next_effect() {
+                Some(effect) => self.carry_out(effect),
+                None => return,
             }
         }
     }
@@ -81,7 +78,7 @@ impl World {
         }
     }
 
-    /// Runs one job of an image's life to its end.
+    /// Runs one job of an image's life to its end; no request is under way.
     fn drive<T: 'static>(&self, job: impl Future<Output = Result<T>> + 'static) -> Result<T> {
         let slot = Rc::new(RefCell::new(None));
         let result = Rc::clone(&slot);
@@ -94,14 +91,18 @@ impl World {
             if let Some(result) = slot.take() {
                 return result;
             }
-            let mut answered = |token, returned| {
-                self.executor.answered(token, returned);
-            };
-            if !self.host.poll(None, &mut answered) {
+            if !self.poll_host() {
                 self.executor.abandon();
                 return Err(host_gone());
             }
         }
+    }
+
+    /// Lets the host answer to tasks.
+    fn poll_host(&self) -> bool {
+        self.host.poll(None, &mut |token, returned| {
+            self.executor.answered(token, returned);
+        })
     }
 }
 
@@ -115,7 +116,13 @@ impl Drop for World {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        while self.world.executor.outstanding() > 0 && !self.world.crashed && self.poll(None) {}
+        if !self.world.crashed {
+            self.core.begin_close();
+            if !std::thread::panicking() {
+                self.drain();
+            }
+            while self.world.executor.outstanding() > 0 && self.world.poll_host() {}
+        }
         self.world.executor.abandon();
     }
 }
@@ -186,7 +193,7 @@ impl Image {
         callback: Callback,
     ) -> Result<RequestId> {
         self.core
-            .read(offset, iov, callback)
+            .read(offset, iov, callback.into())
             .map(|started| self.go_on(started))
     }
 
@@ -206,7 +213,7 @@ impl Image {
         callback: Callback,
     ) -> Result<RequestId> {
         self.core
-            .write(offset, iov, fua, callback)
+            .write(offset, iov, fua, callback.into())
             .map(|started| self.go_on(started))
     }
 
@@ -215,7 +222,9 @@ impl Image {
     /// # Errors
     /// An image being closed.
     pub fn submit_flush(&self, callback: Callback) -> Result<RequestId> {
-        self.core.flush(callback).map(|started| self.go_on(started))
+        self.core
+            .flush(callback.into())
+            .map(|started| self.go_on(started))
     }
 
     /// Brings what is missing of `len` bytes at `offset` from the base image into this one. 0 or -errno
@@ -225,7 +234,7 @@ impl Image {
     /// As for [`submit_write`](Self::submit_write).
     pub fn submit_fetch(&self, offset: u64, len: u64, callback: Callback) -> Result<RequestId> {
         self.core
-            .fetch(offset, len, callback)
+            .fetch(offset, len, callback.into())
             .map(|started| self.go_on(started))
     }
 
@@ -246,7 +255,11 @@ impl Image {
             return false;
         }
         self.world.step();
-        while self.core.requests.is_live(request) && self.poll(None) {}
+        while self.core.requests.is_live(request) {
+            if !self.poll(None) {
+                self.give_up();
+            }
+        }
         true
     }
 
@@ -257,28 +270,30 @@ impl Image {
         }
     }
 
-    /// Runs the host's loop once, then every callback that is due. Waits at most `timeout`; `None`: for
-    /// ever. False: nothing can happen any more, since nothing is under way or the host is gone.
+    /// Runs the callbacks that are due or, where none is, the host's loop once and then those that are.
+    /// Waits at most `timeout`; `None`: for ever. False: nothing can happen any more, since nothing is under
+    /// way or the host is gone.
     pub fn poll(&self, timeout: Option<Duration>) -> bool {
         if self.run_callbacks() {
             return true;
         }
-        let core = &self.core;
-        let mut answered = |token, returned| {
-            core.answered(token, returned);
-        };
-        let alive = self.world.host.poll(timeout, &mut answered);
+        let alive = self.world.host.poll(timeout, &mut |token, returned| {
+            self.core.answered(token, returned);
+        });
         self.world.step();
         self.run_callbacks() || alive
     }
 
     /// Waits until every request has ended and been told so.
     pub fn drain(&self) {
-        while self.core.requests.live() > 0 || !self.core.requests.all_told() {
-            if !self.poll(None) {
-                return;
-            }
-        }
+        while !self.core.requests.is_idle() && self.poll(None) {}
+    }
+
+    /// The host is gone, or has lost a request: nothing of any request will be done any more.
+    fn give_up(&self) {
+        self.core.begin_close();
+        self.world.executor.abandon();
+        self.core.requests.end_all(&host_gone());
     }
 
     /// Runs the callbacks that are due; false if there was none.
@@ -286,10 +301,17 @@ impl Image {
         let mut any = false;
         while let Some(completion) = self.core.requests.next_completion() {
             any = true;
-            let Callback { func, opaque } = completion.callback;
-            // SAFETY: whoever submitted the request gave a function that takes this argument, and
-            // this is its one call; no engine state is borrowed here.
-            unsafe { func(opaque, completion.result) };
+            match completion.listener {
+                Listener::Slot(slot) => *slot.borrow_mut() = Some(completion.result),
+                Listener::Callback(Callback { func, opaque }) => {
+                    let result = completion
+                        .result
+                        .map_or_else(|error| -error.errno(), |()| 0);
+                    // SAFETY: whoever submitted the request gave a function that takes this
+                    // argument, and this is its one call; no engine state is borrowed here.
+                    unsafe { func(opaque, result) };
+                }
+            }
         }
         any
     }
@@ -303,12 +325,9 @@ impl Image {
             iov_base: bytes.as_mut_ptr().cast(),
             iov_len: bytes.len(),
         };
-        self.wait_for("read", |callback| {
-            // SAFETY: `iov` and `bytes` are borrowed until `wait_for` returns, when the request is over.
-            let iov = unsafe { IoVecs::from_raw(&raw const iov, 1) };
-            // SAFETY: as above.
-            unsafe { self.submit_read(offset, iov, callback) }
-        })
+        // SAFETY: `iov` and `bytes` are borrowed until `wait_for` returns, when the request is over.
+        let iov = unsafe { IoVecs::from_raw(&raw const iov, 1) };
+        self.wait_for(|slot| self.core.read(offset, iov, slot))
     }
 
     /// Writes `bytes` to `offset`.
@@ -316,18 +335,27 @@ impl Image {
     /// # Errors
     /// As for [`submit_write`](Self::submit_write), and the request's own failure.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.write_and_wait(offset, bytes, false)
+    }
+
+    /// Writes `bytes` to `offset`, durably (FUA).
+    ///
+    /// # Errors
+    /// As for [`write_at`](Self::write_at), and those of [`flush`](Self::flush).
+    pub fn write_durably_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.write_and_wait(offset, bytes, true)
+    }
+
+    fn write_and_wait(&self, offset: u64, bytes: &[u8], fua: bool) -> Result<()> {
         let base = bytes.as_ptr().cast_mut().cast();
         let iov = libc::iovec {
             iov_base: base,
             iov_len: bytes.len(),
         };
-        self.wait_for("write", |callback| {
-            // SAFETY: `iov` and `bytes` are borrowed until `wait_for` returns, when the request is over;
-            // a write only reads the memory.
-            let iov = unsafe { IoVecs::from_raw(&raw const iov, 1) };
-            // SAFETY: as above.
-            unsafe { self.submit_write(offset, iov, false, callback) }
-        })
+        // SAFETY: `iov` and `bytes` are borrowed until `wait_for` returns, when the request is over; a
+        // write only reads the memory.
+        let iov = unsafe { IoVecs::from_raw(&raw const iov, 1) };
+        self.wait_for(|slot| self.core.write(offset, iov, fua, slot))
     }
 
     /// Makes everything durable that was written.
@@ -335,7 +363,7 @@ impl Image {
     /// # Errors
     /// The flush failed: what was written since the last good one may be lost.
     pub fn flush(&self) -> Result<()> {
-        self.wait_for("flush", |callback| self.submit_flush(callback))
+        self.wait_for(|slot| self.core.flush(slot))
     }
 
     /// Brings what is missing of `len` bytes at `offset` from the base image into this one.
@@ -343,36 +371,19 @@ impl Image {
     /// # Errors
     /// As for [`submit_fetch`](Self::submit_fetch), and the request's own failure.
     pub fn fetch(&self, offset: u64, len: u64) -> Result<()> {
-        self.wait_for("fetch", |callback| self.submit_fetch(offset, len, callback))
+        self.wait_for(|slot| self.core.fetch(offset, len, slot))
     }
 
     /// Submits a request and polls until it is over.
-    fn wait_for(
-        &self,
-        what: &str,
-        submit: impl FnOnce(Callback) -> Result<RequestId>,
-    ) -> Result<()> {
-        unsafe extern "C" fn done(opaque: *mut c_void, result: c_int) {
-            // SAFETY: `opaque` is the share that `wait_for` gave away, and this is its only use.
-            let slot = unsafe { Rc::from_raw(opaque.cast::<Cell<Option<c_int>>>()) };
-            slot.set(Some(result));
-        }
-        let slot = Rc::new(Cell::new(None::<c_int>));
-        let opaque = Rc::into_raw(Rc::clone(&slot)).cast_mut().cast();
-        if let Err(error) = submit(Callback { func: done, opaque }) {
-            // SAFETY: the request was refused, so its callback will never take this share back.
-            drop(unsafe { Rc::from_raw(opaque.cast::<Cell<Option<c_int>>>()) });
-            return Err(error);
-        }
+    fn wait_for(&self, submit: impl FnOnce(Listener) -> Result<Started>) -> Result<()> {
+        let slot = Rc::new(RefCell::new(None));
+        self.go_on(submit(Listener::Slot(Rc::clone(&slot)))?);
         loop {
-            match slot.get() {
-                Some(0) => return Ok(()),
-                Some(result) => {
-                    let message = format!("{what} failed: {}", strerror(-result));
-                    return Err(Error::host(-result, message));
-                }
-                None if self.poll(None) => {}
-                None => return Err(host_gone()),
+            if let Some(result) = slot.take() {
+                return result;
+            }
+            if !self.poll(None) {
+                self.give_up();
             }
         }
     }
@@ -386,6 +397,8 @@ impl Image {
         self.core.begin_close();
         self.drain();
         if self.core.requests.live() > 0 {
+            self.give_up();
+            self.run_callbacks();
             return Err(host_gone());
         }
         let core = Rc::clone(&self.core);

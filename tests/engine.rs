@@ -3,12 +3,10 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use fvd::format::attributes::Attribute;
-use fvd::format::options::CreateOptions;
 use fvd::host::Host;
 use fvd::host::file::FileHost;
 use fvd::image::MapState;
-use fvd::{ErrorKind, Image, OpenOptions};
+use fvd::{Attribute, CreateOptions, ErrorKind, Image, OpenOptions};
 
 struct Bench {
     dir: tempfile::TempDir,
@@ -137,6 +135,99 @@ fn a_write_into_a_copied_block_commits_every_chunk_of_the_block() {
 }
 
 #[test]
+fn a_chunk_that_ends_past_the_end_of_its_file_takes_writes_there() {
+    let bench = Bench::new();
+    bench.create("size=1M,compact_image=on,chunk_size=64K,data_file=data.raw");
+    let image = bench.open();
+    image.write_at(0, &[1; 65536]).unwrap();
+    image.close().unwrap();
+    let data = std::fs::OpenOptions::new()
+        .write(true)
+        .open(bench.path("data.raw"))
+        .unwrap();
+    data.set_len(32768).unwrap();
+    let image = bench.open();
+    image.write_at(61440, &[2; 4096]).unwrap();
+    let mut model = vec![0; 1 << 20];
+    model[..32768].fill(1);
+    model[61440..65536].fill(2);
+    assert!(content(&image) == model);
+    image.close().unwrap();
+    assert!(content(&bench.open()) == model);
+}
+
+#[test]
+fn free_chunks_inside_the_file_read_zeros_when_they_are_taken() {
+    let bench = Bench::new();
+    bench.create("size=1M,compact_image=on,chunk_size=64K,data_file=data.raw");
+    std::fs::write(bench.path("data.raw"), vec![0xAA; 300_000]).unwrap();
+    let image = bench.open();
+    let mut model = vec![0; 1 << 20];
+    for at in [0, 131_072, 524_288, 700_416, 917_504, 983_040] {
+        image.write_at(at, &[3; 512]).unwrap();
+        model[at as usize..at as usize + 512].fill(3);
+    }
+    assert!(content(&image) == model);
+    image.close().unwrap();
+    assert!(content(&bench.open()) == model);
+}
+
+/// A journal whose every record sets the same long run of bits.
+#[test]
+fn a_replay_takes_time_for_what_changes_not_for_what_is_said() {
+    let bench = Bench::new();
+    let base = std::fs::File::create(bench.path("base.raw")).unwrap();
+    base.set_len(64 << 30).unwrap();
+    bench.create("backing_file=base.raw,block_size=512,journal_size=1M");
+    bench.update(&["clean_shutdown=off"]).unwrap();
+    let image = std::fs::OpenOptions::new()
+        .write(true)
+        .open(bench.path("i.fvd"))
+        .unwrap();
+    let mut record = 0x3F2A_B8ED_u32.to_le_bytes().to_vec();
+    record.extend((128_u32 << 20).to_le_bytes());
+    record.extend(0_u64.to_le_bytes());
+    let journal = 8192 + (16 << 20);
+    for at in (0..1 << 20).step_by(16) {
+        std::os::unix::fs::FileExt::write_all_at(&image, &record, journal + at).unwrap();
+    }
+    let start = std::time::Instant::now();
+    let read_only = OpenOptions {
+        read_only: true,
+        ..OpenOptions::default()
+    };
+    let image = bench.try_open(&read_only).unwrap();
+    assert_eq!(image.info().present_blocks, 128 << 20);
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+}
+
+#[test]
+fn an_image_that_is_its_own_base_is_refused_before_it_fills_the_memory() {
+    let bench = Bench::new();
+    let base = std::fs::File::create(bench.path("base.raw")).unwrap();
+    base.set_len(64 << 30).unwrap();
+    bench.create("backing_file=base.raw,block_size=512,journal_size=-1");
+    bench.update(&["base_img=i.fvd"]).unwrap();
+    let mut image = std::fs::read(bench.path("i.fvd")).unwrap();
+    image[1052..1055].copy_from_slice(b"fvd");
+    std::fs::write(bench.path("i.fvd"), image).unwrap();
+    let read_only = OpenOptions {
+        read_only: true,
+        ..OpenOptions::default()
+    };
+    let error = bench.try_open(&read_only).map(drop).unwrap_err();
+    assert!(error.to_string().contains("deep"), "{error}");
+    assert_eq!(
+        bench
+            .try_open(&OpenOptions::default())
+            .map(drop)
+            .unwrap_err()
+            .errno(),
+        libc::EBUSY
+    );
+}
+
+#[test]
 fn a_chain_of_images_reads_through() {
     let bench = Bench::new();
     let base = bench.base(1 << 20);
@@ -186,7 +277,7 @@ fn a_disk_grows_and_what_becomes_visible_is_zero() {
         assert!(content(&bench.open()) == model, "{options}");
         assert_eq!(
             bench.update(&["size=1M"]).unwrap_err().kind(),
-            ErrorKind::Corrupt
+            ErrorKind::Invalid
         );
     }
 }

@@ -3,22 +3,24 @@
 //! The life of a chunk number (DESIGN.md, "Chunks"):
 //!
 //! ```text
-//!   free ──take──▶ pending ──first write into it completed──▶ published (it stands in the table)
-//!     ▲               │
-//!     └── last writer gone, none completed ──┘
+//!   free ──take──▶ reserved ──begin──▶ pending ──publish──▶ published (it stands in the table)
+//!     ▲                │                  │
+//!     └── give_back ───┴── last leave ────┘
 //! ```
 //!
-//! While it is pending only the writers know it, and are counted: a read finds its part of the disk
-//! unallocated, a commit does not see it, and when the last writer leaves without having published it,
-//! it is free again. A published chunk is never given back in version 1.
+//! A reserved chunk's place is made to exist, and to read zeros. While it is pending only its writers know
+//! it, and are counted: a read finds its part of the disk unallocated, a commit does not see it. The
+//! first write into it that completes publishes it; when the last writer leaves and none has, it is free
+//! again. A published chunk is never given back in version 1.
 //!
-//! Which free chunks may hold old content: all that lie below [`Allocator::clean_from`] (the length
-//! that the file had after open; of a device all), and those that a failed write gave back.
+//! Which free chunks may hold old content: all that lay within the storage when the image was opened
+//! (whatever was cut off then might come back), and those that were given back.
 
+use crate::format::table::MAX_NUMBER;
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use super::canary::{Canary, planted};
+use super::range_set::RangeSet;
 
 /// A chunk on its way into the table.
 #[derive(Clone, Copy, Debug)]
@@ -29,36 +31,34 @@ struct Pending {
 
 /// A chunk number that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub(crate) struct Taken {
     /// The number.
-    pub number: u32,
+    pub(crate) number: u32,
     /// It was given back before, or lies below everything that is known to be zero.
-    pub may_hold_old_content: bool,
+    pub(crate) may_hold_old_content: bool,
 }
 
 /// The free and the pending chunks of an image.
 #[derive(Debug, Default)]
-pub struct Allocator {
-    /// Free numbers below `next`, as start → end; all may hold old content.
-    holes: BTreeMap<u32, u32>,
+pub(crate) struct Allocator {
+    /// Free numbers below `next`; all may hold old content.
+    holes: RangeSet,
     /// From here on all numbers are free.
     next: u32,
-    /// Free chunks from this number on were never written.
+    /// Free chunks from this number on read zeros, if they are not holes.
     clean_from: u32,
     pending: BTreeMap<u64, Pending>,
 }
 
 impl Allocator {
     /// The allocator of an image whose table names `numbers` (in any order, none twice), and whose
-    /// storage is known to be zero from chunk `clean_from` on.
-    pub fn new(mut numbers: Vec<u32>, clean_from: u32) -> Self {
+    /// storage reads zeros from chunk `clean_from` on.
+    pub(crate) fn new(mut numbers: Vec<u32>, clean_from: u32) -> Self {
         numbers.sort_unstable();
-        let mut holes = BTreeMap::new();
+        let mut holes = RangeSet::default();
         let mut next = 0;
         for number in numbers {
-            if number > next {
-                holes.insert(next, number);
-            }
+            holes.insert(&(u64::from(next)..u64::from(number)));
             next = number + 1;
         }
         Self {
@@ -70,20 +70,16 @@ impl Allocator {
     }
 
     /// Takes the lowest free number; `None` where numbers have run out.
-    pub fn take(&mut self) -> Option<Taken> {
-        if let Some((start, end)) = self.holes.pop_first() {
-            if start + 1 < end {
-                self.holes.insert(start + 1, end);
-            }
+    pub(crate) fn take(&mut self) -> Option<Taken> {
+        if let Some(number) = self.holes.pop_first() {
+            let number = u32::try_from(number).expect("it was a number before it was free");
             return Some(Taken {
-                number: start,
+                number,
                 may_hold_old_content: true,
             });
         }
         let number = self.next;
-        self.next = number
-            .checked_add(1)
-            .filter(|n| *n <= crate::format::table::MAX_NUMBER)?;
+        self.next = number.checked_add(1).filter(|next| *next <= MAX_NUMBER)?;
         Some(Taken {
             number,
             may_hold_old_content: number < self.clean_from,
@@ -91,60 +87,57 @@ impl Allocator {
     }
 
     /// Gives back a number that was taken and never published.
-    pub fn give_back(&mut self, number: u32) {
-        let after = self.holes.remove(&(number + 1)).unwrap_or(number + 1);
-        let before = self
-            .holes
-            .range_mut(..number)
-            .next_back()
-            .filter(|(_, end)| **end == number);
-        match before {
-            Some((_, end)) => *end = after,
-            None => drop(self.holes.insert(number, after)),
-        }
+    pub(crate) fn give_back(&mut self, number: u32) {
+        self.holes
+            .insert(&(u64::from(number)..u64::from(number) + 1));
     }
 
-    /// The disk's chunk `index` will be chunk `number`, zeroed as far as it must be; the caller is its
+    /// From this number on no chunk was ever written, and all read zeros.
+    pub(crate) fn untouched_from(&self) -> u32 {
+        self.next.max(self.clean_from)
+    }
+
+    /// The chunk of `entry` will be chunk `number`, zeroed as far as it must be; the caller is its
     /// first writer.
-    pub fn begin(&mut self, index: u64, number: u32) {
-        let before = self.pending.insert(index, Pending { number, writers: 1 });
-        assert!(before.is_none(), "chunk {index} is pending twice");
+    pub(crate) fn begin(&mut self, entry: u64, number: u32) {
+        let before = self.pending.insert(entry, Pending { number, writers: 1 });
+        assert!(before.is_none(), "chunk {entry} is pending twice");
     }
 
     /// Counts one more writer of a pending chunk, and says which number it has.
-    pub fn join(&mut self, index: u64) -> Option<u32> {
-        let pending = self.pending.get_mut(&index)?;
+    pub(crate) fn join(&mut self, entry: u64) -> Option<u32> {
+        let pending = self.pending.get_mut(&entry)?;
         pending.writers += 1;
         Some(pending.number)
     }
 
     /// The chunk is in the table from now on.
-    pub fn publish(&mut self, index: u64) -> bool {
-        self.pending.remove(&index).is_some()
+    pub(crate) fn publish(&mut self, entry: u64) -> bool {
+        self.pending.remove(&entry).is_some()
     }
 
-    /// A writer of chunk `index` leaves; where it was the last, and nobody published the chunk, the
-    /// chunk is free again.
-    pub fn leave(&mut self, index: u64) {
-        let Some(pending) = self.pending.get_mut(&index) else {
-            return;
-        };
+    /// A writer of `entry` leaves; where it was the last, and nobody published the chunk, the
+    /// chunk is free again, and its number returned.
+    pub(crate) fn leave(&mut self, entry: u64) -> Option<u32> {
+        let pending = self.pending.get_mut(&entry)?;
         pending.writers -= 1;
-        if pending.writers == 0 || planted(Canary::SharedChunkFreedByOne) {
-            let number = pending.number;
-            self.pending.remove(&index);
-            self.give_back(number);
+        if pending.writers > 0 && !planted(Canary::SharedChunkFreedByOne) {
+            return None;
         }
+        let number = pending.number;
+        self.pending.remove(&entry);
+        self.give_back(number);
+        Some(number)
     }
 
     /// How many chunks are pending.
-    pub fn pending(&self) -> usize {
+    pub(crate) fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// The free numbers below the highest one that was ever taken.
-    pub fn holes(&self) -> impl Iterator<Item = Range<u32>> + '_ {
-        self.holes.iter().map(|(start, end)| *start..*end)
+    /// How many numbers below the highest one that was ever taken are free.
+    pub(crate) fn holes(&self) -> u64 {
+        self.holes.iter().map(|hole| hole.end - hole.start).sum()
     }
 }
 
@@ -170,7 +163,7 @@ mod tests {
         for number in [3, 5, 4, 2, 7] {
             allocator.give_back(number);
         }
-        assert_eq!(allocator.holes().collect::<Vec<_>>(), [2..6, 7..8]);
+        assert_eq!(allocator.holes.iter().collect::<Vec<_>>(), [2..6, 7..8]);
     }
 
     #[test]
@@ -179,10 +172,8 @@ mod tests {
         let taken = allocator.take().unwrap();
         allocator.begin(9, taken.number);
         assert_eq!(allocator.join(9), Some(0));
-        allocator.leave(9);
-        assert_eq!(allocator.holes().count(), 0);
-        allocator.leave(9);
-        assert_eq!(allocator.holes().collect::<Vec<_>>(), [0..1]);
+        assert_eq!((allocator.leave(9), allocator.holes()), (None, 0));
+        assert_eq!((allocator.leave(9), allocator.holes()), (Some(0), 1));
     }
 
     #[test]
@@ -191,7 +182,6 @@ mod tests {
         allocator.begin(9, allocator.next);
         allocator.take();
         assert!(allocator.publish(9));
-        allocator.leave(9);
-        assert_eq!(allocator.holes().count(), 0);
+        assert_eq!((allocator.leave(9), allocator.holes()), (None, 0));
     }
 }

@@ -24,8 +24,8 @@ pub enum Canary {
     FailedFlushForgotten,
     /// Metadata is written without a flush of the data before it.
     NoDataFlush,
-    /// A copy-on-write does not look at the bitmap again once it has its lock.
-    NoSecondLook,
+    /// A copy-on-write does not lock its blocks.
+    NoLock,
     /// The bits of a write are set before its data is written.
     BitsBeforeData,
 }
@@ -42,7 +42,7 @@ impl Canary {
         Self::CleanBeforeBitmap,
         Self::FailedFlushForgotten,
         Self::NoDataFlush,
-        Self::NoSecondLook,
+        Self::NoLock,
         Self::BitsBeforeData,
     ];
 }

@@ -19,16 +19,20 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::format::geometry::Geometry;
 use crate::format::units::{MetaOffset, SECTOR};
-use crate::host::Buffer;
+use crate::host::{Buffer, Memory};
 
+use super::bitmap::Bitmap;
+use super::buffer::copy_of;
 use super::canary::{Canary, planted};
 use super::core::Core;
 use super::dirty::Changes;
 use super::error::Result;
-use super::file::{File, copy_of, join};
-use super::journal::{self, Position};
+use super::file::{File, join};
+use super::journal::Journal;
+use super::layer::Layer;
+use super::record::record;
+use super::table::Table;
 use super::task::WaitList;
 
 /// What one more write costs, in bytes written at the same time.
@@ -40,33 +44,40 @@ const WRITES_AT_ONCE: usize = 64;
 
 /// The state of an image's commits.
 pub(super) struct Committer {
-    pub(super) journal: RefCell<Option<Position>>,
+    pub(super) journal: RefCell<Option<Journal>>,
     /// The round that flushes which arrive now wait for.
     next: RefCell<Rc<Round>>,
     running: Cell<bool>,
-    /// The next rounds go in place, whatever is cheaper.
-    checkpoint: Cell<bool>,
     /// Completed writes of data.
     writes: Cell<u64>,
     /// What `writes` was when the last good flush of the data was submitted; `None`: none since open.
     flushed: Cell<Option<u64>>,
 }
 
+/// One round, as those who wait for it see it.
 #[derive(Default)]
 struct Round {
+    /// Whatever is cheaper, it goes in place.
+    in_place: Cell<bool>,
     result: RefCell<Option<Result<()>>>,
     waiting: WaitList,
 }
 
+impl Round {
+    /// True if anybody but the committer holds it.
+    fn is_wanted(self: &Rc<Self>) -> bool {
+        Rc::strong_count(self) > 1
+    }
+}
+
 impl Committer {
-    pub(super) fn new(geometry: &Geometry) -> Self {
+    pub(super) fn new(journal: Option<Journal>) -> Self {
         Self {
-            journal: RefCell::new(geometry.journal.map(Position::new)),
+            journal: RefCell::new(journal),
             next: RefCell::default(),
-            running: Cell::new(false),
-            checkpoint: Cell::new(false),
-            writes: Cell::new(0),
-            flushed: Cell::new(None),
+            running: Cell::default(),
+            writes: Cell::default(),
+            flushed: Cell::default(),
         }
     }
 
@@ -75,20 +86,24 @@ impl Committer {
     pub(super) fn data_written(&self) {
         self.writes.set(self.writes.get() + 1);
     }
-
-    /// Records of an earlier session may stand in the first `bytes` of the journal.
-    pub(super) fn found_records(&self, bytes: u64) {
-        if let Some(journal) = self.journal.borrow_mut().as_mut() {
-            journal.found_records(bytes);
-        }
-    }
 }
 
 impl Core {
     /// Makes durable what has completed before this call.
     pub(super) async fn commit(self: &Rc<Self>) -> Result<()> {
-        self.executor.step("committing");
         let round = Rc::clone(&self.committer.next.borrow());
+        self.wait_for(&round).await
+    }
+
+    /// A commit that brings bitmap and table up to date in place.
+    pub(super) async fn checkpoint(self: &Rc<Self>) -> Result<()> {
+        let round = Rc::clone(&self.committer.next.borrow());
+        round.in_place.set(true);
+        self.wait_for(&round).await
+    }
+
+    async fn wait_for(self: &Rc<Self>, round: &Rc<Round>) -> Result<()> {
+        self.executor.step("committing");
         if !self.committer.running.replace(true) {
             self.executor.spawn(run_rounds(Rc::clone(self)));
         }
@@ -99,31 +114,20 @@ impl Core {
             round.waiting.wait(&self.executor).await;
         }
     }
-
-    /// A commit that brings bitmap and table up to date in place.
-    pub(super) async fn checkpoint(self: &Rc<Self>) -> Result<()> {
-        self.committer.checkpoint.set(true);
-        let result = self.commit().await;
-        self.committer.checkpoint.set(false);
-        result
-    }
 }
 
 /// Runs rounds as long as anybody waits for one.
 async fn run_rounds(core: Rc<Core>) {
-    loop {
+    while core.committer.next.borrow().is_wanted() {
         let round = core.committer.next.take();
-        let result = run_round(&core).await;
+        let result = run_round(&core, round.in_place.get()).await;
         *round.result.borrow_mut() = Some(result);
         round.waiting.wake_all(&core.executor);
-        if Rc::strong_count(&core.committer.next.borrow()) == 1 {
-            break;
-        }
     }
     core.committer.running.set(false);
 }
 
-async fn run_round(core: &Core) -> Result<()> {
+async fn run_round(core: &Core, in_place: bool) -> Result<()> {
     if core.config.read_only {
         return Ok(());
     }
@@ -131,7 +135,7 @@ async fn run_round(core: &Core) -> Result<()> {
     if planted(Canary::DirtySetAfterDataFlush) {
         flush_data(core).await?;
     }
-    let plan = Plan::make(core)?;
+    let plan = Plan::make(core, in_place)?;
     let result = plan.carry_out(core).await;
     plan.conclude(core, result.is_ok());
     result
@@ -159,30 +163,17 @@ enum Way {
 /// Bytes for the metadata file, and where they go.
 type Part = (MetaOffset, Rc<Buffer>);
 
-impl Way {
-    fn journal(core: &Core, mut sectors: Vec<u8>) -> Result<Self> {
-        let mut journal = core.committer.journal.borrow_mut();
-        let at = journal.as_mut().expect("it gave room").place(&mut sectors);
-        Ok(Self::Journal {
-            at,
-            sectors: Rc::new(copy_of(&sectors)?),
-        })
-    }
-}
-
 impl Plan {
     /// Takes the dirty set, and fixes every byte.
-    fn make(core: &Core) -> Result<Self> {
-        let checkpoint = core.committer.checkpoint.get();
+    fn make(core: &Core, in_place: bool) -> Result<Self> {
         let mut dirty = core.dirty.borrow_mut();
-        if dirty.guest.is_empty() && !checkpoint {
+        if dirty.guest.is_empty() && !in_place {
             return Ok(Self {
                 changes: Changes::default(),
                 way: Way::DataOnly,
             });
         }
-        if !checkpoint && let Some(sectors) = Self::journal_sectors(core, &dirty.guest) {
-            let way = Way::journal(core, sectors)?;
+        if !in_place && let Some(way) = Self::by_journal(core, &dirty.guest)? {
             return Ok(Self {
                 changes: std::mem::take(&mut dirty.guest),
                 way,
@@ -191,12 +182,9 @@ impl Plan {
         let mut all = dirty.guest.clone();
         all.merge(&dirty.copied);
         all.merge(&dirty.stale);
-        let table = parts(all.entries.sectors(), |sectors| {
-            core.layer.table_part(sectors)
-        })?;
-        let bitmap = parts(all.blocks.sectors(), |sectors| {
-            core.layer.bitmap_part(sectors)
-        })?;
+        let Layer { table, bitmap, .. } = &core.layer;
+        let table = parts(table.as_ref(), all.entries.sectors(), Table::part)?;
+        let bitmap = parts(bitmap.as_ref(), all.blocks.sectors(), Bitmap::part)?;
         let mut changes = std::mem::take(&mut dirty.guest);
         changes.merge(&std::mem::take(&mut dirty.copied));
         let stale = std::mem::take(&mut dirty.stale);
@@ -212,26 +200,43 @@ impl Plan {
 
     /// The journal's sectors for `guest`, if there is room for them and they cost less than writing
     /// it in place.
-    fn journal_sectors(core: &Core, guest: &Changes) -> Option<Vec<u8>> {
-        let room = core.committer.journal.borrow().as_ref()?.room();
+    fn by_journal(core: &Core, guest: &Changes) -> Result<Option<Way>> {
+        let mut journal = core.committer.journal.borrow_mut();
+        let Some(journal) = journal.as_mut() else {
+            return Ok(None);
+        };
         let in_place = cost(guest.blocks.sectors()) + cost(guest.entries.sectors());
-        journal::record(&core.layer, guest, room.min(in_place + COST_OF_A_FLUSH))
+        let room = journal.room().min(in_place + COST_OF_A_FLUSH);
+        let Some(mut sectors) = record(&core.layer, guest, room) else {
+            return Ok(None);
+        };
+        let at = journal.place(&mut sectors);
+        Ok(Some(Way::Journal {
+            at,
+            sectors: Rc::new(copy_of(&sectors)?),
+        }))
     }
 
     async fn carry_out(&self, core: &Core) -> Result<()> {
         let metadata = &core.layer.metadata;
+        core.executor.step("flushing the data");
         if !planted(Canary::DirtySetAfterDataFlush) && !planted(Canary::NoDataFlush) {
             flush_data(core).await?;
         }
         match &self.way {
             Way::DataOnly => Ok(()),
             Way::Journal { at, sectors } => {
-                core.stats.journal_rounds.add(1);
-                metadata.start_write_buffer(*at, sectors).done().await?;
-                flush(core, metadata).await
+                core.executor.step("writing the journal");
+                core.count(|stats| stats.journal_rounds += 1);
+                metadata
+                    .start_write(*at, Memory::of(sectors))
+                    .done()
+                    .await?;
+                flush_or_stop(core, metadata).await
             }
             Way::InPlace { table, bitmap, .. } => {
-                core.stats.in_place_rounds.add(1);
+                core.executor.step("writing table and bitmap");
+                core.count(|stats| stats.in_place_rounds += 1);
                 let swapped = planted(Canary::BitmapBeforeTable);
                 let (first, second) = if swapped {
                     (bitmap, table)
@@ -250,7 +255,7 @@ impl Plan {
         let mut journal = core.committer.journal.borrow_mut();
         match (self.way, good) {
             (Way::Journal { .. }, true) => dirty.stale.merge(&self.changes),
-            (Way::InPlace { .. }, true) => journal.iter_mut().for_each(Position::restart),
+            (Way::InPlace { .. }, true) => journal.iter_mut().for_each(Journal::restart),
             (Way::DataOnly, _) => {}
             (Way::Journal { at, .. }, false) => {
                 dirty.guest.merge(&self.changes);
@@ -273,44 +278,46 @@ async fn flush_data(core: &Core) -> Result<()> {
     if before == Some(writes) {
         return Ok(());
     }
-    flush(core, &core.layer.data.file).await?;
+    flush_or_stop(core, &core.layer.data.file).await?;
     if before.is_none() && core.layer.has_data_file() {
-        flush(core, &core.layer.metadata).await?;
+        flush_or_stop(core, &core.layer.metadata).await?;
     }
     committer.flushed.set(Some(writes));
     Ok(())
 }
 
 /// Flushes a file; where that fails, nothing is written any more.
-pub(super) async fn flush(core: &Core, file: &File) -> Result<()> {
-    core.stats.host_flushes.add(1);
-    let result = file.flush().await;
-    if let Err(error) = &result {
-        core.flush_failed(error);
-    }
-    result
+pub(super) async fn flush_or_stop(core: &Core, file: &File) -> Result<()> {
+    core.count(|stats| stats.host_flushes += 1);
+    file.flush()
+        .await
+        .inspect_err(|error| core.flush_failed(error))
 }
 
 /// Writes parts of table or bitmap, and makes them durable.
 async fn write_parts(core: &Core, parts: &[Part]) -> Result<()> {
     let metadata = &core.layer.metadata;
     for some in parts.chunks(WRITES_AT_ONCE) {
-        let write = |(at, bytes): &Part| metadata.start_write_buffer(at.get(), bytes);
+        let write = |(at, bytes): &Part| metadata.start_write(at.get(), Memory::of(bytes));
         join(some.iter().map(write).collect()).await?;
     }
     if parts.is_empty() {
         Ok(())
     } else {
-        flush(core, metadata).await
+        flush_or_stop(core, metadata).await
     }
 }
 
-/// The bytes of runs of sectors, as they are now.
-fn parts(
+/// The bytes of runs of sectors of table or bitmap, as they are now.
+fn parts<T>(
+    source: Option<&T>,
     runs: impl Iterator<Item = Range<u64>>,
-    part: impl Fn(Range<u64>) -> Result<(MetaOffset, Buffer)>,
+    part: impl Fn(&T, &Range<u64>) -> Result<(MetaOffset, Buffer)>,
 ) -> Result<Vec<Part>> {
-    runs.map(|sectors| part(sectors).map(|(at, bytes)| (at, Rc::new(bytes))))
+    let Some(source) = source else {
+        return Ok(Vec::new());
+    };
+    runs.map(|run| part(source, &run).map(|(at, bytes)| (at, Rc::new(bytes))))
         .collect()
 }
 

@@ -8,69 +8,61 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::host::Keep;
+use crate::host::Memory;
 
-use super::chunks::Claim;
+use super::bitmap::Bitmap;
+use super::buffer::allocate;
+use super::claim::Claim;
 use super::core::Core;
 use super::dirty::Writer;
 use super::error::Result;
-use super::file::{allocate, keep_list, length};
-use super::{read, write};
-use crate::host::IoVecList;
+use super::read::read;
 
-/// The most bytes that one step of a fetch reads from the base at once.
+/// The most bytes that one step of a fetch reads from the base at once, unless a block is larger.
 const STEP: u64 = 1 << 20;
 
 /// Brings the missing blocks that `range` touches into the image.
 pub(super) async fn fetch(core: &Core, range: Range<u64>) -> Result<()> {
-    let Some(geometry) = core.layer.geometry.blocks else {
+    let Some(bitmap) = &core.layer.bitmap else {
         return Ok(());
     };
-    let (mut blocks, _) = core.indexes(&range);
-    while let Some(run) = missing_run(core, blocks.clone()) {
-        let most = (STEP / geometry.block_size).max(1);
-        let step = run.start..run.end.min(run.start + most);
-        blocks.start = step.end;
-        copy(
-            core,
-            geometry.span(step.start).start..geometry.span(step.end - 1).end,
-        )
-        .await?;
+    let most = (STEP / bitmap.blocks.block_size).max(1);
+    let mut rest = bitmap.touched(&range);
+    while let Some(run) = bitmap.missing(rest.clone()).next() {
+        rest.start = run.end.min(run.start + most);
+        copy(core, bitmap, run.start..rest.start).await?;
     }
     Ok(())
 }
 
-fn missing_run(core: &Core, blocks: Range<u64>) -> Option<Range<u64>> {
-    core.layer.bitmap.as_ref()?.missing(blocks).next()
-}
-
-/// Copies `span`, a run of whole missing blocks.
-async fn copy(core: &Core, span: Range<u64>) -> Result<()> {
+/// Copies a run of missing blocks.
+async fn copy(core: &Core, bitmap: &Bitmap, blocks: Range<u64>) -> Result<()> {
+    let span = span_of(bitmap, &blocks);
     core.executor.step("reading from the base");
-    let buffer = Rc::new(allocate(length(&span))?);
-    read::into_buffer(&core.layer, span.clone(), &buffer, 0).await?;
+    let buffer = Rc::new(allocate(span.end - span.start)?);
+    let memory = Memory::of(&buffer);
+    read(&core.layer, span.clone(), &memory).await?;
     let Some(_lock) = core.block_locks.try_lock(&core.executor, span.clone()) else {
-        core.stats.dropped_copies.add(1);
+        core.count(|stats| stats.dropped_copies += 1);
         return Ok(());
     };
     core.executor.step("storing a copy");
-    let (mut blocks, _) = core.indexes(&span);
-    let geometry = core
-        .layer
-        .geometry
-        .blocks
-        .expect("only images over a base are copied into");
-    while let Some(run) = missing_run(core, blocks.clone()) {
-        blocks.start = run.end;
-        let part = geometry.span(run.start).start..geometry.span(run.end - 1).end;
-        let claim = Claim::new(core, &part).await?;
-        let mut list = IoVecList::default();
-        let skip = length(&(span.start..part.start));
-        list.push_buffer(&buffer, skip, length(&part));
-        let (iov, keep): (_, Keep) = keep_list(list, vec![Rc::clone(&buffer)]);
-        write::store(core, &part, claim.numbers(), iov, &keep).await?;
-        core.publish(&part, claim.numbers(), Writer::Copy);
-        core.stats.fetched.add(part.end - part.start);
+    let mut rest = blocks;
+    while let Some(run) = bitmap.missing(rest.clone()).next() {
+        rest.start = run.end;
+        let part = span_of(bitmap, &run);
+        let len = part.end - part.start;
+        let claim = Claim::new(core, part.clone()).await?;
+        claim
+            .write(&memory.part(part.start - span.start, len))
+            .await?;
+        claim.publish(Writer::Copy);
+        core.count(|stats| stats.fetched += len);
     }
     Ok(())
+}
+
+/// The bytes of a run of blocks.
+fn span_of(bitmap: &Bitmap, blocks: &Range<u64>) -> Range<u64> {
+    bitmap.blocks.span(blocks.start).start..bitmap.blocks.span(blocks.end - 1).end
 }

@@ -12,21 +12,21 @@ use super::index_set::{BlockSet, EntrySet};
 
 /// Blocks that became present, entries that were set.
 #[derive(Clone, Debug, Default)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// Block numbers.
-    pub blocks: BlockSet,
+    pub(crate) blocks: BlockSet,
     /// Entry numbers.
-    pub entries: EntrySet,
+    pub(crate) entries: EntrySet,
 }
 
 impl Changes {
     /// True if nothing changed.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.blocks.is_empty() && self.entries.is_empty()
     }
 
     /// Adds all of `other`.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.blocks.merge(&other.blocks);
         self.entries.merge(&other.entries);
     }
@@ -34,7 +34,7 @@ impl Changes {
 
 /// Who stored something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writer {
+pub(crate) enum Writer {
     /// The guest: a flush must make it durable.
     Guest,
     /// A copy from the base: it may be lost.
@@ -43,28 +43,28 @@ pub enum Writer {
 
 /// What is not on disk as memory has it.
 #[derive(Debug, Default)]
-pub struct Dirty {
+pub(crate) struct Dirty {
     /// Must be committed.
-    pub guest: Changes,
+    pub(crate) guest: Changes,
     /// May be lost.
-    pub copied: Changes,
+    pub(crate) copied: Changes,
     /// Committed, but not in place.
-    pub stale: Changes,
+    pub(crate) stale: Changes,
 }
 
 impl Dirty {
     /// These blocks became present.
-    pub fn add_blocks(&mut self, by: Writer, blocks: &Range<u64>) {
+    pub(crate) fn add_blocks(&mut self, by: Writer, blocks: &Range<u64>) {
         self.by(by).blocks.insert(blocks);
     }
 
     /// This entry was set.
-    pub fn add_entry(&mut self, by: Writer, entry: u64) {
+    pub(crate) fn add_entry(&mut self, by: Writer, entry: u64) {
         self.by(by).entries.insert(&(entry..entry + 1));
     }
 
     /// The guest wrote here: what was copy-dirty is guest-dirty from now on.
-    pub fn adopt(&mut self, blocks: &Range<u64>, entries: &Range<u64>) {
+    pub(crate) fn adopt(&mut self, blocks: &Range<u64>, entries: &Range<u64>) {
         for run in self.copied.blocks.take(blocks) {
             self.guest.blocks.insert(&run);
         }

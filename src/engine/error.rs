@@ -44,7 +44,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// An error with the errno that goes with its kind.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let errno = match kind {
             ErrorKind::Invalid | ErrorKind::Corrupt => libc::EINVAL,
             ErrorKind::Refused => libc::EPERM,
@@ -62,7 +62,7 @@ impl Error {
     }
 
     /// An error of the host, with its errno.
-    pub fn host(errno: i32, message: impl Into<String>) -> Self {
+    pub(crate) fn host(errno: i32, message: impl Into<String>) -> Self {
         Self {
             kind: ErrorKind::Host,
             errno,
@@ -80,12 +80,22 @@ impl Error {
         self.errno
     }
 
+    /// What the format says of an argument that a user gave.
+    pub(crate) fn argument(error: &FormatError) -> Self {
+        Self::new(ErrorKind::Invalid, error.to_string())
+    }
+
     /// The same error, with where it happened before its message.
     #[must_use]
-    pub fn context(mut self, place: impl fmt::Display) -> Self {
+    pub(crate) fn context(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
     }
+}
+
+/// The system's words for an errno.
+pub(crate) fn strerror(errno: i32) -> String {
+    std::io::Error::from_raw_os_error(errno).to_string()
 }
 
 impl fmt::Display for Error {

@@ -11,12 +11,12 @@ use super::bitmap::masks;
 
 /// Numbers, in sectors of `WORDS` × 64 each.
 #[derive(Clone, Debug)]
-pub struct IndexSet<const WORDS: usize>(BTreeMap<u64, [u64; WORDS]>);
+pub(crate) struct IndexSet<const WORDS: usize>(BTreeMap<u64, [u64; WORDS]>);
 
 /// Block numbers: a sector of the bitmap holds 4096 bits.
-pub type BlockSet = IndexSet<64>;
+pub(crate) type BlockSet = IndexSet<64>;
 /// Entry numbers: a sector of the table holds 128 entries.
-pub type EntrySet = IndexSet<2>;
+pub(crate) type EntrySet = IndexSet<2>;
 
 impl<const WORDS: usize> Default for IndexSet<WORDS> {
     fn default() -> Self {
@@ -28,12 +28,12 @@ impl<const WORDS: usize> IndexSet<WORDS> {
     const PER_SECTOR: u64 = WORDS as u64 * 64;
 
     /// True if it holds nothing.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Adds the numbers of `range`.
-    pub fn insert(&mut self, range: &Range<u64>) {
+    pub(crate) fn insert(&mut self, range: &Range<u64>) {
         for (sector, local) in Self::split(range) {
             let words = self.0.entry(sector).or_insert([0; WORDS]);
             for (word, mask) in masks(&local) {
@@ -43,7 +43,7 @@ impl<const WORDS: usize> IndexSet<WORDS> {
     }
 
     /// Takes out the numbers of `range`, and returns those that were in, as runs.
-    pub fn take(&mut self, range: &Range<u64>) -> Vec<Range<u64>> {
+    pub(crate) fn take(&mut self, range: &Range<u64>) -> Vec<Range<u64>> {
         let taken: Vec<_> = self.runs_within(range).collect();
         for (sector, local) in taken.iter().flat_map(Self::split) {
             let words = self.0.get_mut(&sector).expect("the run was found here");
@@ -58,12 +58,12 @@ impl<const WORDS: usize> IndexSet<WORDS> {
     }
 
     /// True if any number of `range` is in.
-    pub fn intersects(&self, range: &Range<u64>) -> bool {
+    pub(crate) fn intersects(&self, range: &Range<u64>) -> bool {
         !self.is_empty() && self.runs_within(range).next().is_some()
     }
 
     /// Adds all of another set.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         for (sector, words) in &other.0 {
             let mine = self.0.entry(*sector).or_insert([0; WORDS]);
             mine.iter_mut().zip(words).for_each(|(a, b)| *a |= b);
@@ -71,12 +71,12 @@ impl<const WORDS: usize> IndexSet<WORDS> {
     }
 
     /// All numbers, as runs; neighbours are one run, across sectors too.
-    pub fn runs(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.runs_within(&(0..u64::MAX))
     }
 
     /// The numbers of `range` that are in, as runs.
-    pub fn runs_within(&self, range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+    pub(crate) fn runs_within(&self, range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let Range { start, end } = *range;
         let mut pieces = self
             .0
@@ -95,7 +95,7 @@ impl<const WORDS: usize> IndexSet<WORDS> {
     }
 
     /// The sectors that hold any of the numbers, as runs of sectors.
-    pub fn sectors(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+    pub(crate) fn sectors(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut sectors = self.0.keys().copied().peekable();
         std::iter::from_fn(move || {
             let first = sectors.next()?;

@@ -1,37 +1,48 @@
 //! The engine of one image: requests come in, effects go out, results come in, completions go out.
 //!
-//! It touches no file, clock or thread by itself. To find your way: [`core`] is where requests enter;
-//! [`task`] runs those that need several steps; [`read`], [`write`] and [`copy`] are their steps, over
-//! [`extents`] (where bytes are), [`range_lock`] and [`chunks`] (who may put something there), and
-//! [`dirty`] and [`commit`] (how it becomes durable). [`open`](mod@open), [`recovery`], [`close`],
-//! [`create`] and [`update`] are an image's life.
+//! It touches no file, clock or thread by itself. To find your way:
+//!
+//! - [`core`] is where requests enter, [`request`] what becomes of them, [`task`] runs those that need
+//!   several steps, [`fast_path`] serves those that do not;
+//! - [`read`], [`write`] and [`copy`] are the steps, over [`layer`] (where bytes are: [`bitmap`], [`table`],
+//!   base images), [`claim`] and [`allocator`] (what a write holds of the data), [`range_lock`];
+//! - [`dirty`], [`commit`], [`record`] and [`journal`] are how it becomes durable;
+//! - [`create`], [`open`], [`load`], [`objections`], [`recovery`], [`close`], [`update`], [`resize`] and
+//!   [`header`] are an image's life.
 
-pub mod allocator;
-pub mod bitmap;
+mod allocator;
+mod bitmap;
+mod buffer;
 pub mod canary;
-mod chunks;
+mod claim;
 mod close;
 mod commit;
 mod copy;
-pub mod core;
-pub mod create;
-pub mod dirty;
-pub mod error;
-pub mod extents;
-pub mod file;
-pub mod index_set;
+pub(crate) mod core;
+pub(crate) mod create;
+mod dirty;
+pub(crate) mod error;
+mod fast_path;
+pub(crate) mod file;
+mod header;
+mod index_set;
 mod journal;
-pub mod limits_for_tests;
+pub(crate) mod layer;
 mod load;
 mod names;
-pub mod open;
-pub mod range_lock;
+mod objections;
+pub(crate) mod open;
+pub(crate) mod options;
+mod range_lock;
+mod range_set;
 mod read;
+mod record;
 mod recovery;
-pub mod request;
+pub(crate) mod request;
 mod resize;
-pub mod stats;
-pub mod table;
-pub mod task;
-pub mod update;
+mod sparse;
+pub(crate) mod stats;
+mod table;
+pub(crate) mod task;
+pub(crate) mod update;
 mod write;

@@ -7,6 +7,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use crate::host::{Access, OpenRequest, Role};
+
 use super::error::{Error, ErrorKind, Result};
 
 /// How far names inside an image are followed.
@@ -24,35 +26,77 @@ pub enum Follow {
 /// A name to open.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Named {
-    pub(super) name: String,
+    name: String,
     /// The folder that it must not leave.
-    pub(super) beneath: Option<String>,
+    beneath: Option<String>,
 }
 
-/// The file that the header field `field` of the image `image` names.
-pub(super) fn follow(image: &str, field: &str, name: &str, follow: Follow) -> Result<Named> {
-    let folder = match Path::new(image).parent() {
+impl Named {
+    /// A name that a user gave for the image `image`: relative to the image's folder, and free to leave it.
+    pub(super) fn by_user(image: &str, name: &str) -> Self {
+        Self {
+            name: text(&folder_of(image).join(name)),
+            beneath: None,
+        }
+    }
+
+    /// A name that a user gave for this session: relative to the process.
+    pub(super) fn as_given(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            beneath: None,
+        }
+    }
+
+    /// The name in the header field `field` of the image `image`, if it may be followed.
+    pub(super) fn in_header(image: &str, field: &str, name: &str, follow: Follow) -> Result<Self> {
+        let folder = folder_of(image);
+        let path = folder.join(name);
+        let beneath = match follow {
+            Follow::None => return Err(refused(image, field, name, "follow=none forbids it")),
+            Follow::SameDir if !is_within(&path, &folder) => {
+                return Err(refused(
+                    image,
+                    field,
+                    name,
+                    "it is not in the image's own folder",
+                ));
+            }
+            Follow::SameDir => Some(text(&folder)),
+            Follow::Any => None,
+        };
+        Ok(Self {
+            name: text(&path),
+            beneath,
+        })
+    }
+
+    /// True if it is the image itself.
+    pub(super) fn is(&self, image: &str) -> bool {
+        Path::new(&self.name)
+            == folder_of(image).join(Path::new(image).file_name().unwrap_or_default())
+    }
+
+    /// The request to open it.
+    pub(super) fn request(self, role: Role, access: Access) -> OpenRequest {
+        OpenRequest {
+            role,
+            name: self.name,
+            beneath: self.beneath,
+            access,
+        }
+    }
+}
+
+fn folder_of(image: &str) -> PathBuf {
+    match Path::new(image).parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
-    };
-    let path = folder.join(name);
-    let beneath = match follow {
-        Follow::None => return Err(refused(image, field, name, "follow=none forbids it")),
-        Follow::SameDir if !is_within(&path, &folder) => {
-            return Err(refused(
-                image,
-                field,
-                name,
-                "it is not in the image's own folder",
-            ));
-        }
-        Follow::SameDir => Some(folder.to_string_lossy().into_owned()),
-        Follow::Any => None,
-    };
-    Ok(Named {
-        name: path.to_string_lossy().into_owned(),
-        beneath,
-    })
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn is_within(path: &Path, folder: &Path) -> bool {
@@ -81,24 +125,32 @@ mod tests {
             ("i.fvd", "sub/base.raw", "./sub/base.raw"),
             ("/a/i.fvd", "/a/b/base.raw", "/a/b/base.raw"),
         ] {
-            let named = follow(image, "base_img", name, Follow::SameDir).unwrap();
+            let named = Named::in_header(image, "base_img", name, Follow::SameDir).unwrap();
             assert_eq!(named.name, expected);
             assert!(named.beneath.is_some());
         }
     }
 
     #[test]
+    fn an_image_is_known_by_another_spelling_of_its_name() {
+        assert!(Named::by_user("i.fvd", "./i.fvd").is("i.fvd"));
+        assert!(Named::by_user("a/i.fvd", "i.fvd").is("a/i.fvd"));
+        assert!(!Named::by_user("a/i.fvd", "b").is("a/i.fvd"));
+    }
+
+    #[test]
     fn names_that_lead_out_are_refused_and_the_option_is_named() {
         for name in ["../base.raw", "/etc/shadow", "sub/../../base.raw"] {
-            let error = follow("a/i.fvd", "base_img", name, Follow::SameDir).unwrap_err();
+            let image = "a/i.fvd";
+            let error = Named::in_header(image, "base_img", name, Follow::SameDir).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Refused);
             let message = error.to_string();
             assert!(
                 message.contains(name) && message.contains("follow=any"),
                 "{message}"
             );
-            assert!(follow("a/i.fvd", "base_img", name, Follow::Any).is_ok());
+            assert!(Named::in_header(image, "base_img", name, Follow::Any).is_ok());
         }
-        assert!(follow("a/i.fvd", "data_file", "d", Follow::None).is_err());
+        assert!(Named::in_header("a/i.fvd", "data_file", "d", Follow::None).is_err());
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Holders and waiters stand in one list in order of arrival. A range is held once no earlier range in
 //! the list overlaps it; so two waiters that do not touch each other pass independently, and nobody is
-//! overtaken by a later one on the same block. A guard gives its range back when it is dropped, by
+//! overtaken by a later one on the same block. (The order in which the engine takes several locks is in
+//! [`write`](super::write).) A guard gives its range back when it is dropped, by
 //! success, error or cancel alike.
 
 use std::cell::{Cell, RefCell};
@@ -18,14 +19,18 @@ struct Entry {
 
 /// A set of locks over ranges of one space.
 #[derive(Default)]
-pub struct RangeLock {
+pub(crate) struct RangeLock {
     entries: RefCell<Vec<Entry>>,
     next_ticket: Cell<u64>,
 }
 
 impl RangeLock {
     /// Waits until no earlier holder or waiter overlaps `range`, and holds it.
-    pub async fn lock<'a>(&'a self, executor: &'a Executor, range: Range<u64>) -> RangeGuard<'a> {
+    pub(crate) async fn lock<'a>(
+        &'a self,
+        executor: &'a Executor,
+        range: Range<u64>,
+    ) -> RangeGuard<'a> {
         let guard = self.enqueue(executor, range);
         std::future::poll_fn(|_| match self.is_first(guard.ticket) {
             true => std::task::Poll::Ready(()),
@@ -36,7 +41,7 @@ impl RangeLock {
     }
 
     /// Holds `range` if nobody holds or waits for any of it.
-    pub fn try_lock<'a>(
+    pub(crate) fn try_lock<'a>(
         &'a self,
         executor: &'a Executor,
         range: Range<u64>,
@@ -64,7 +69,8 @@ impl RangeLock {
     }
 
     /// True if nobody holds or waits for anything.
-    pub fn is_idle(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
         self.entries.borrow().is_empty()
     }
 
@@ -84,7 +90,7 @@ fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
 }
 
 /// A range that is held, or waited for.
-pub struct RangeGuard<'a> {
+pub(crate) struct RangeGuard<'a> {
     lock: &'a RangeLock,
     executor: &'a Executor,
     ticket: u64,

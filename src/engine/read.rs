@@ -5,52 +5,23 @@
 //! go to the base: that content does not change, and is what the disk held when the read was submitted.
 
 use std::ops::Range;
-use std::rc::Rc;
 
-use crate::host::{Buffer, IoVecList, IoVecs};
+use crate::host::Memory;
 
-use super::core::Core;
 use super::error::{Error, Result};
-use super::extents::{Layer, Source};
-use super::file::{Transfer, join, keep_list, length};
+use super::file::join;
+use super::layer::{Layer, Source};
 
-/// Reads `range` of the disk into `iov`.
-pub(super) async fn read(core: &Core, range: Range<u64>, iov: IoVecs) -> Result<()> {
-    core.executor.step("reading");
-    into(&core.layer, range, iov, None).await
-}
-
-/// Reads `range` of a layer into a buffer of the same length, from its byte `skip` on.
-pub(super) async fn into_buffer(
-    layer: &Layer,
-    range: Range<u64>,
-    buffer: &Rc<Buffer>,
-    skip: usize,
-) -> Result<()> {
-    let mut list = IoVecList::default();
-    list.push_buffer(buffer, skip, length(&range));
-    let (iov, _list) = keep_list(list, Vec::new());
-    into(layer, range, iov, Some(buffer)).await
-}
-
-/// Starts everything at once, and waits for all of it.
-async fn into(
-    layer: &Layer,
-    range: Range<u64>,
-    iov: IoVecs,
-    owner: Option<&Rc<Buffer>>,
-) -> Result<()> {
-    let mut under_way: Vec<Transfer<'_>> = Vec::new();
+/// Reads `range` of a layer into `memory`: starts everything at once, and waits for all of it.
+pub(super) async fn read(layer: &Layer, range: Range<u64>, memory: &Memory) -> Result<()> {
+    let mut under_way = Vec::new();
     let mut lost = Ok(());
     for extent in layer.extents(range.clone()) {
-        let skip = extent.range.start - range.start;
-        let part = iov.slice(skip, extent.range.end - extent.range.start);
+        let len = extent.range.end - extent.range.start;
+        let part = memory.part(extent.range.start - range.start, len);
         match extent.source {
-            Source::Zero => part.as_iovecs().zero(),
-            Source::File(file, offset) => {
-                let (iov, keep) = keep_list(part, owner.map(Rc::clone).into_iter().collect());
-                under_way.push(file.start_read(offset, iov, keep));
-            }
+            Source::Zero => part.zero(),
+            Source::File(file, offset) => under_way.push(file.start_read(offset, part)),
             Source::Lost => lost = Err(lost_chunk(&extent.range)),
         }
     }

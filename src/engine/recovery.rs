@@ -11,16 +11,18 @@
 //! - then clean_shutdown = 0, durable before anything else is written.
 
 use crate::format::geometry::Region;
-use crate::format::header::{Field, Header, sectors};
-use crate::format::units::{SECTOR, SECTOR_LEN, index};
+use crate::format::header::{Field, Header};
+use crate::format::units::SECTOR;
 
+use super::buffer::steps;
 use super::error::Result;
-use super::extents::Layer;
 use super::file::File;
+use super::header::write_field;
+use super::layer::Layer;
 use super::load::Shutdown;
 
-/// Bytes of table or bitmap that are written at once.
-const STEP_SECTORS: u64 = 2048;
+/// Sectors of table or bitmap that are written at once.
+const STEP: u64 = 2048;
 
 /// Makes an image ready to be written. `header` is what its file holds, and is kept so.
 pub(super) async fn make_writable(
@@ -31,7 +33,7 @@ pub(super) async fn make_writable(
     let metadata = &layer.metadata;
     match shutdown {
         Shutdown::NoJournal => return rewrite(layer, None).await,
-        Shutdown::Crashed { .. } => return rewrite(layer, Some(header)).await,
+        Shutdown::Crashed => return rewrite(layer, Some(header)).await,
         Shutdown::CleanWithRecords => {
             let journal = layer.geometry.journal.expect("its first sector was read");
             zero_journal(metadata, journal).await?;
@@ -46,53 +48,37 @@ pub(super) async fn make_writable(
 /// Writes the whole table and the whole bitmap, in this order, durably; `header` where its flag is to
 /// be written with them.
 async fn rewrite(layer: &Layer, header: Option<&Header>) -> Result<()> {
-    if layer.table.is_none() && layer.bitmap.is_none() {
+    let metadata = &layer.metadata;
+    if header.is_none() && layer.table.is_none() && layer.bitmap.is_none() {
         return Ok(());
     }
-    let metadata = &layer.metadata;
-    layer.data.file.flush().await?;
-    if layer.has_data_file() {
-        metadata.flush().await?;
-    }
+    layer.flush_files().await?;
     if let Some(header) = header {
         write_field(metadata, header, Field::CleanShutdown).await?;
     }
-    for step in steps(layer.table.as_ref().map_or(0, |table| table.sectors())) {
-        let (at, mut bytes) = layer.table_part(step)?;
-        metadata.write_bytes(at.get(), bytes.bytes()).await?;
+    if let Some(table) = &layer.table {
+        for step in steps(0..table.sectors(), STEP) {
+            let (at, bytes) = table.part(&step)?;
+            metadata.write(at.get(), bytes).await?;
+        }
     }
     metadata.flush().await?;
-    for step in steps(layer.bitmap.as_ref().map_or(0, |bitmap| bitmap.sectors())) {
-        let (at, mut bytes) = layer.bitmap_part(step)?;
-        metadata.write_bytes(at.get(), bytes.bytes()).await?;
+    if let Some(bitmap) = &layer.bitmap {
+        for step in steps(0..bitmap.sectors(), STEP) {
+            let (at, bytes) = bitmap.part(&step)?;
+            metadata.write(at.get(), bytes).await?;
+        }
     }
     metadata.flush().await
-}
-
-fn steps(sectors: u64) -> impl Iterator<Item = std::ops::Range<u64>> {
-    let starts = (0..sectors).step_by(index(STEP_SECTORS));
-    starts.map(move |at| at..sectors.min(at + STEP_SECTORS))
 }
 
 /// Zeroes a journal whose records do not count: all but its first sector, then that.
 pub(super) async fn zero_journal(metadata: &File, journal: Region) -> Result<()> {
-    let start = journal.start.get();
-    if journal.len > SECTOR {
-        metadata
-            .write_zeroes(start + SECTOR, journal.len - SECTOR)
-            .await?;
+    let (start, end) = (journal.start.get(), journal.end().get());
+    if start + SECTOR < end {
+        metadata.write_zeroes(start + SECTOR..end).await?;
         metadata.flush().await?;
     }
-    metadata.write_zeroes(start, SECTOR).await?;
+    metadata.write_zeroes(start..start + SECTOR).await?;
     metadata.flush().await
-}
-
-/// Writes the one sector of the header that holds `field`.
-pub(super) async fn write_field(metadata: &File, header: &Header, field: Field) -> Result<()> {
-    let sectors = sectors(field);
-    debug_assert_eq!(sectors.len(), 1, "a name is not changed by one write");
-    let at = sectors.start * SECTOR_LEN;
-    metadata
-        .write_bytes(at as u64, &header.encode()?[at..at + SECTOR_LEN])
-        .await
 }

@@ -1,16 +1,18 @@
 //! Requests: what the guest asked for and has not been told the end of.
 //!
-//! A request ends exactly once, by [`Requests::finish`]. Unless it was cancelled synchronously, its
-//! [`Completion`] then waits in a queue until the owner of the image runs its callback, never inside the
-//! call that submitted it.
+//! A request ends exactly once, by [`Requests::finish`]. Unless it was cancelled silently, its
+//! [`Completion`] then waits in a queue until the owner of the image passes it on, never inside the call
+//! that submitted it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
+use std::rc::Rc;
 
 use slotmap::{SlotMap, new_key_type};
 
+use super::error::{Error, Result};
 use super::task::TaskId;
 
 new_key_type! {
@@ -27,20 +29,33 @@ pub struct Callback {
     pub opaque: *mut c_void,
 }
 
-/// A request that ended and whose callback has not run.
-#[derive(Clone, Copy, Debug)]
-pub struct Completion {
-    /// The request.
-    pub request: RequestId,
-    /// What to call.
-    pub callback: Callback,
-    /// 0 or -errno.
-    pub result: c_int,
+/// Who is told of a request's end.
+#[derive(Clone, Debug)]
+pub(crate) enum Listener {
+    /// A function.
+    Callback(Callback),
+    /// Somebody who polls until it is there.
+    Slot(Rc<RefCell<Option<Result<()>>>>),
+}
+
+impl From<Callback> for Listener {
+    fn from(callback: Callback) -> Self {
+        Self::Callback(callback)
+    }
+}
+
+/// A request that ended, of which nobody has been told.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    /// Who is to be told.
+    pub(crate) listener: Listener,
+    /// How it ended.
+    pub(crate) result: Result<()>,
 }
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Reads a range of the disk.
     Read,
     /// Writes a range of the disk.
@@ -51,116 +66,122 @@ pub enum Kind {
     Fetch,
 }
 
+impl Kind {
+    /// Its name in a message.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Flush => "flush",
+            Self::Fetch => "fetch",
+        }
+    }
+}
+
 /// How a cancelled request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cancel {
-    /// Its callback runs, with -ECANCELED or the real result.
+pub(crate) enum Cancel {
+    /// Its listener is told, -ECANCELED or the real result.
     Notify,
-    /// Its callback does not run.
+    /// Nobody is told.
     Silent,
 }
 
 /// One request.
 #[derive(Debug)]
-pub struct Request {
-    /// What it does.
-    pub kind: Kind,
-    /// Where it begins on the guest's disk, in bytes.
-    pub offset: u64,
-    /// Its length in bytes.
-    pub len: u64,
-    callback: Callback,
-    cancelled: Option<Cancel>,
+struct Request {
+    kind: Kind,
+    range: Range<u64>,
+    listener: Listener,
+    is_silent: bool,
     task: Option<TaskId>,
 }
 
 /// The requests under way, and the completions that nobody has been told of.
 #[derive(Default)]
-pub struct Requests {
+pub(crate) struct Requests {
     live: RefCell<SlotMap<RequestId, Request>>,
     ended: RefCell<VecDeque<Completion>>,
-    /// Requests finished, for those who wait for one to end.
-    finished: Cell<u64>,
 }
 
 impl Requests {
-    /// Takes note of a new request.
-    pub fn begin(&self, kind: Kind, offset: u64, len: u64, callback: Callback) -> RequestId {
+    /// Takes note of a new request over `range` of the disk, in bytes.
+    pub(crate) fn begin(&self, kind: Kind, range: Range<u64>, listener: Listener) -> RequestId {
         let request = Request {
             kind,
-            offset,
-            len,
-            callback,
-            cancelled: None,
+            range,
+            listener,
+            is_silent: false,
             task: None,
         };
         self.live.borrow_mut().insert(request)
     }
 
-    /// Forgets a request that could not be started after all; its callback never runs.
-    pub fn forget(&self, id: RequestId) {
-        self.live.borrow_mut().remove(id);
-    }
-
     /// Says which task works on a request.
-    pub fn assign(&self, id: RequestId, task: TaskId) {
+    pub(crate) fn assign(&self, id: RequestId, task: TaskId) {
         if let Some(request) = self.live.borrow_mut().get_mut(id) {
             request.task = Some(task);
         }
     }
 
-    /// Ends a request: its callback will run with `result`, unless it was cancelled silently.
-    pub fn finish(&self, id: RequestId, result: c_int) {
+    /// Ends a request: its listener will be told, unless it was cancelled silently.
+    pub(crate) fn finish(&self, id: RequestId, result: Result<()>) {
         let Some(request) = self.live.borrow_mut().remove(id) else {
             return;
         };
-        self.finished.set(self.finished.get() + 1);
-        if request.cancelled != Some(Cancel::Silent) {
-            let callback = request.callback;
-            self.ended.borrow_mut().push_back(Completion {
-                request: id,
-                callback,
-                result,
-            });
+        if !request.is_silent {
+            let listener = request.listener;
+            self.ended
+                .borrow_mut()
+                .push_back(Completion { listener, result });
         }
     }
 
-    /// What a request does, and to which bytes of the disk.
-    pub fn range(&self, id: RequestId) -> Option<(Kind, Range<u64>)> {
-        let live = self.live.borrow();
-        live.get(id).map(|r| (r.kind, r.offset..r.offset + r.len))
+    /// Ends every request that is live, with the same error.
+    pub(crate) fn end_all(&self, error: &Error) {
+        let ids: Vec<_> = self.live.borrow().keys().collect();
+        ids.into_iter()
+            .for_each(|id| self.finish(id, Err(error.clone())));
     }
 
-    /// Marks a request as cancelled, and names its task if it has one. `None`: it has ended.
-    pub fn cancel(&self, id: RequestId, how: Cancel) -> Option<Option<TaskId>> {
+    /// What a request does, and to which bytes of the disk.
+    pub(crate) fn look_up(&self, id: RequestId) -> Option<(Kind, Range<u64>)> {
+        let live = self.live.borrow();
+        live.get(id)
+            .map(|request| (request.kind, request.range.clone()))
+    }
+
+    /// Takes note that a request is cancelled; once it was silently, it stays so. False: it has ended.
+    pub(crate) fn cancel(&self, id: RequestId, how: Cancel) -> bool {
         let mut live = self.live.borrow_mut();
-        let request = live.get_mut(id)?;
-        request.cancelled = Some(how);
-        Some(request.task)
+        let request = live.get_mut(id);
+        request
+            .map(|request| request.is_silent |= how == Cancel::Silent)
+            .is_some()
+    }
+
+    /// The task that works on a request, if it is one's work.
+    pub(crate) fn task(&self, id: RequestId) -> Option<TaskId> {
+        self.live.borrow().get(id)?.task
     }
 
     /// True while the request has not ended.
-    pub fn is_live(&self, id: RequestId) -> bool {
+    pub(crate) fn is_live(&self, id: RequestId) -> bool {
         self.live.borrow().contains_key(id)
     }
 
     /// How many requests have not ended.
-    pub fn live(&self) -> usize {
+    pub(crate) fn live(&self) -> usize {
         self.live.borrow().len()
     }
 
-    /// How many requests have ended since the beginning.
-    pub fn finished(&self) -> u64 {
-        self.finished.get()
-    }
-
-    /// The next completion to run.
-    pub fn next_completion(&self) -> Option<Completion> {
+    /// The next completion to pass on.
+    pub(crate) fn next_completion(&self) -> Option<Completion> {
         self.ended.borrow_mut().pop_front()
     }
 
-    /// True if no completion waits to be run.
-    pub fn all_told(&self) -> bool {
-        self.ended.borrow().is_empty()
+    /// True if no request is live, and no completion waits to be passed on.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.live() == 0 && self.ended.borrow().is_empty()
     }
 }

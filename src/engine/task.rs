@@ -8,31 +8,33 @@
 //!
 //! The invariant that everything above leans on: **a task is never dropped while an operation of it is
 //! outstanding**. [`Executor::cancel`] only marks a task whose operations are under way; its future,
-//! and with it the task's locks, buffers and chunks, goes when the last of them is reported.
+//! and with it the task's locks, buffers and chunks, goes when the last of them is reported. A task may
+//! be polled although nothing that it waits for has come: every wait looks again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 
 use crate::host::{
-    FileId, HostError, Keep, OpKind, OpenRequest, OpenedFile, Operation, Severity, Token,
+    FileId, HostError, Memory, OpKind, OpenRequest, OpenedFile, Operation, Severity, Token,
 };
 
 use super::request::RequestId;
 
 new_key_type! {
     /// Names a task.
-    pub struct TaskId;
+    pub(crate) struct TaskId;
     struct OpKey;
 }
 
 /// Something that the outside must do.
 #[derive(Debug)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Start this operation.
     Submit(Operation),
     /// Open this file, and answer with [`Executor::opened`].
@@ -45,7 +47,7 @@ pub enum Effect {
 
 /// What became of an answer of the host.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// A task waits for it, and is ready to run.
     Task,
     /// It belongs to a request on the fast path, which is finished by it.
@@ -78,12 +80,42 @@ struct Op {
     owner: Owner,
     outcome: Option<Outcome>,
     /// Held for its `Drop` alone.
-    _keep: Keep,
+    _memory: Option<Memory>,
+    #[cfg(debug_assertions)]
+    work: Option<(FileId, OpKind)>,
+}
+
+impl Op {
+    fn new(owner: Owner, memory: Option<Memory>, work: Option<(FileId, OpKind)>) -> Self {
+        #[cfg(not(debug_assertions))]
+        let _ = work;
+        Self {
+            owner,
+            outcome: None,
+            _memory: memory,
+            #[cfg(debug_assertions)]
+            work,
+        }
+    }
+
+    /// True if it is under way on any byte of `range` of `file`.
+    #[cfg(debug_assertions)]
+    fn touches(&self, file: FileId, range: &Range<u64>) -> bool {
+        let Some((at, kind)) = self.work.filter(|_| self.outcome.is_none()) else {
+            return false;
+        };
+        let (start, len) = match kind {
+            OpKind::Read { offset, iov } | OpKind::Write { offset, iov } => (offset, iov.len()),
+            OpKind::WriteZeroes { offset, len } => (offset, len),
+            OpKind::Flush | OpKind::Truncate { .. } | OpKind::Grow { .. } => return false,
+        };
+        at == file && start < range.end && range.start < start + len
+    }
 }
 
 /// Tasks, the operations they wait for, and the effects they asked for.
 #[derive(Default)]
-pub struct Executor {
+pub(crate) struct Executor {
     tasks: RefCell<SlotMap<TaskId, Task>>,
     ops: RefCell<SlotMap<OpKey, Op>>,
     ready: RefCell<VecDeque<TaskId>>,
@@ -93,7 +125,7 @@ pub struct Executor {
 
 impl Executor {
     /// Adds a task; it takes its first step in the next [`run`](Self::run).
-    pub fn spawn(&self, job: impl Future<Output = ()> + 'static) -> TaskId {
+    pub(crate) fn spawn(&self, job: impl Future<Output = ()> + 'static) -> TaskId {
         let task = Task {
             job: Some(Box::pin(job)),
             outstanding: 0,
@@ -106,7 +138,7 @@ impl Executor {
     }
 
     /// Runs every task that can go on, until none can.
-    pub fn run(&self) {
+    pub(crate) fn run(&self) {
         debug_assert!(
             self.running.get().is_none(),
             "the executor is not re-entrant"
@@ -154,44 +186,33 @@ impl Executor {
     }
 
     fn put_back(&self, id: TaskId, job: Job) {
-        let mut tasks = self.tasks.borrow_mut();
-        let task = tasks
-            .get_mut(id)
-            .expect("a task stays in the map while it runs");
-        task.job = Some(job);
-        if task.cancelled {
-            self.ready.borrow_mut().push_back(id);
-        }
+        self.tasks.borrow_mut()[id].job = Some(job);
     }
 
     fn finish(&self, id: TaskId, job: Job) {
-        let task = self
-            .tasks
-            .borrow_mut()
-            .remove(id)
-            .expect("a task stays in the map while it runs");
+        let task = self.tasks.borrow_mut().remove(id);
+        let task = task.expect("a task stays in the map while it runs");
+        let Task {
+            outstanding, step, ..
+        } = task;
         assert_eq!(
-            task.outstanding, 0,
-            "a task ended in step '{}' with I/O under way",
-            task.step
+            outstanding, 0,
+            "a task ended in step '{step}' with I/O under way"
         );
         drop(job);
     }
 
-    /// Stops a task as soon as nothing of it is outstanding: at once, where nothing is.
-    pub fn cancel(&self, id: TaskId) {
-        let mut tasks = self.tasks.borrow_mut();
-        if let Some(task) = tasks.get_mut(id) {
+    /// Stops a task: it takes no further step, and goes in a [`run`](Self::run) as soon as nothing of it
+    /// is outstanding.
+    pub(crate) fn cancel(&self, id: TaskId) {
+        if let Some(task) = self.tasks.borrow_mut().get_mut(id) {
             task.cancelled = true;
-            drop(tasks);
-            if self.running.get().is_none() {
-                self.take_job(id);
-            }
+            self.wake(id);
         }
     }
 
     /// Lets a task take another look at what it waits for.
-    pub fn wake(&self, id: TaskId) {
+    pub(crate) fn wake(&self, id: TaskId) {
         self.ready.borrow_mut().push_back(id);
     }
 
@@ -199,19 +220,19 @@ impl Executor {
     ///
     /// # Panics
     /// Where none is: only tasks wait.
-    pub fn current(&self) -> TaskId {
+    pub(crate) fn current(&self) -> TaskId {
         self.running.get().expect("only a task can wait")
     }
 
     /// Names the step that the running task is in, for whoever asks what it is doing.
-    pub fn step(&self, step: &'static str) {
+    pub(crate) fn step(&self, step: &'static str) {
         if let Some(task) = self.tasks.borrow_mut().get_mut(self.current()) {
             task.step = step;
         }
     }
 
     /// The step of each live task, with how many operations it waits for.
-    pub fn steps(&self) -> Vec<(&'static str, u32)> {
+    pub(crate) fn steps(&self) -> Vec<(&'static str, u32)> {
         self.tasks
             .borrow()
             .values()
@@ -219,23 +240,30 @@ impl Executor {
             .collect()
     }
 
-    /// Asks for an operation on behalf of the running task.
-    pub fn submit(&self, file: FileId, kind: OpKind, keep: Keep) -> Ticket<'_> {
-        let ticket = self.ticket(keep);
-        let operation = Operation {
-            token: token_of(ticket.op),
-            file,
-            kind,
-        };
+    /// Asks for an operation on behalf of the running task. It keeps `memory` until it is over.
+    pub(crate) fn submit(&self, file: FileId, kind: OpKind, memory: Option<Memory>) -> Ticket<'_> {
+        let ticket = self.ticket(memory, Some((file, kind)));
+        let token = token_of(ticket.op);
         self.effects
             .borrow_mut()
-            .push_back(Effect::Submit(operation));
+            .push_back(Effect::Submit(Operation { token, file, kind }));
         ticket
     }
 
+    /// True, in a debug build, only if nothing is under way on any byte of `range` of `file`.
+    pub(crate) fn is_idle(&self, file: FileId, range: &Range<u64>) -> bool {
+        #[cfg(debug_assertions)]
+        return !self.ops.borrow().values().any(|op| op.touches(file, range));
+        #[cfg(not(debug_assertions))]
+        return {
+            let _ = (file, range);
+            true
+        };
+    }
+
     /// Asks for a file on behalf of the running task.
-    pub async fn open(&self, request: OpenRequest) -> Result<OpenedFile, HostError> {
-        let ticket = self.ticket(Keep::default());
+    pub(crate) async fn open(&self, request: OpenRequest) -> Result<OpenedFile, HostError> {
+        let ticket = self.ticket(None, None);
         self.effects
             .borrow_mut()
             .push_back(Effect::Open(token_of(ticket.op), request));
@@ -246,53 +274,41 @@ impl Executor {
     }
 
     /// Asks for a file to be closed.
-    pub fn close(&self, file: FileId) {
+    pub(crate) fn close(&self, file: FileId) {
         self.effects.borrow_mut().push_back(Effect::Close(file));
     }
 
     /// Passes a message on to whoever looks after the machine.
-    pub fn log(&self, severity: Severity, message: String) {
+    pub(crate) fn log(&self, severity: Severity, message: String) {
         self.effects
             .borrow_mut()
             .push_back(Effect::Log(severity, message));
     }
 
     /// Registers the operation of a request that takes the fast path; the caller submits it.
-    pub fn direct(&self, request: RequestId, file: FileId, kind: OpKind) -> Operation {
-        let op = Op {
-            owner: Owner::Request(request),
-            outcome: None,
-            _keep: Keep::default(),
-        };
-        let key = self.ops.borrow_mut().insert(op);
-        Operation {
-            token: token_of(key),
-            file,
-            kind,
-        }
+    pub(crate) fn direct(&self, request: RequestId, file: FileId, kind: OpKind) -> Operation {
+        let op = Op::new(Owner::Request(request), None, Some((file, kind)));
+        let token = token_of(self.ops.borrow_mut().insert(op));
+        Operation { token, file, kind }
     }
 
-    fn ticket(&self, keep: Keep) -> Ticket<'_> {
+    fn ticket(&self, memory: Option<Memory>, work: Option<(FileId, OpKind)>) -> Ticket<'_> {
         let id = self.current();
         self.tasks.borrow_mut()[id].outstanding += 1;
-        let op = Op {
-            owner: Owner::Task(id),
-            outcome: None,
-            _keep: keep,
-        };
-        Ticket {
-            executor: self,
-            op: self.ops.borrow_mut().insert(op),
-        }
+        let op = self
+            .ops
+            .borrow_mut()
+            .insert(Op::new(Owner::Task(id), memory, work));
+        Ticket { executor: self, op }
     }
 
     /// Takes the host's answer to an operation.
-    pub fn answered(&self, token: Token, returned: i64) -> Answer {
+    pub(crate) fn answered(&self, token: Token, returned: i64) -> Answer {
         self.settle(token, Outcome::Returned(returned))
     }
 
     /// Takes the host's answer to [`Effect::Open`].
-    pub fn opened(&self, token: Token, result: Result<OpenedFile, HostError>) {
+    pub(crate) fn opened(&self, token: Token, result: Result<OpenedFile, HostError>) {
         self.settle(token, Outcome::Opened(result));
     }
 
@@ -319,12 +335,12 @@ impl Executor {
     }
 
     /// The next effect to carry out.
-    pub fn next_effect(&self) -> Option<Effect> {
+    pub(crate) fn next_effect(&self) -> Option<Effect> {
         self.effects.borrow_mut().pop_front()
     }
 
     /// How many operations the host has not answered.
-    pub fn outstanding(&self) -> usize {
+    pub(crate) fn outstanding(&self) -> usize {
         self.ops
             .borrow()
             .values()
@@ -332,15 +348,17 @@ impl Executor {
             .count()
     }
 
-    /// Forgets every task and operation, as a crash would: no step of theirs runs any more.
+    /// Drops every task, and forgets operations and effects: nothing of them will happen any more. What the
+    /// tasks held is released, and files that go with them are asked to be closed.
     ///
-    /// The host must have promised that it touches none of their memory again.
-    pub fn abandon(&self) {
+    /// The host must have nothing under way, or have promised that it touches no memory of it again.
+    pub(crate) fn abandon(&self) {
+        self.effects.borrow_mut().clear();
+        self.ready.borrow_mut().clear();
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         drop(tasks);
-        self.ops.borrow_mut().clear();
-        self.ready.borrow_mut().clear();
-        self.effects.borrow_mut().clear();
+        let ops = std::mem::take(&mut *self.ops.borrow_mut());
+        drop(ops);
     }
 }
 
@@ -352,7 +370,7 @@ fn token_of(op: OpKey) -> Token {
 ///
 /// Every ticket is awaited to its end (see [`File`](super::file::File)): a task that ended with one left
 /// would release memory and locks that the operation still needs, and the executor asserts that none does.
-pub struct Ticket<'a> {
+pub(crate) struct Ticket<'a> {
     executor: &'a Executor,
     op: OpKey,
 }
@@ -370,7 +388,7 @@ impl Ticket<'_> {
     }
 
     /// What the host returned: bytes, 0, or -errno.
-    pub async fn returned(self) -> i64 {
+    pub(crate) async fn returned(self) -> i64 {
         match self.outcome().await {
             Outcome::Returned(n) => n,
             Outcome::Opened(_) => unreachable!("only an open is answered by `opened`"),
@@ -380,21 +398,20 @@ impl Ticket<'_> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        // Taken already, unless the task was dropped between the answer and its next step.
-        if let Ok(mut ops) = self.executor.ops.try_borrow_mut() {
-            ops.remove(self.op);
-        }
+        // It is taken already, unless its task was dropped between the answer and the next step.
+        let op = self.executor.ops.borrow_mut().remove(self.op);
+        drop(op);
     }
 }
 
 /// Tasks that wait for something to change.
 #[derive(Default)]
-pub struct WaitList(RefCell<Vec<TaskId>>);
+pub(crate) struct WaitList(RefCell<Vec<TaskId>>);
 
 impl WaitList {
     /// Waits until the next [`wake_all`](Self::wake_all), or a little less: the caller looks again and
     /// waits again where nothing has changed.
-    pub async fn wait(&self, executor: &Executor) {
+    pub(crate) async fn wait(&self, executor: &Executor) {
         self.0.borrow_mut().push(executor.current());
         let mut waited = false;
         std::future::poll_fn(|_| {
@@ -408,7 +425,7 @@ impl WaitList {
     }
 
     /// Lets every waiting task look again.
-    pub fn wake_all(&self, executor: &Executor) {
+    pub(crate) fn wake_all(&self, executor: &Executor) {
         for id in self.0.borrow_mut().drain(..) {
             executor.wake(id);
         }

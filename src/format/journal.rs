@@ -26,6 +26,14 @@ pub const MAX_ENTRIES_TABLE_ONLY: usize = (SECTOR_LEN - TABLE_HEAD) / ENTRY;
 /// The most table entries that fit into a sector that also holds a bitmap record.
 pub const MAX_ENTRIES_MIXED: usize = (SECTOR_LEN - TABLE_HEAD - BITMAP_RECORD) / ENTRY;
 
+/// Bytes that table updates may take in a sector that also holds a bitmap record.
+pub const MIXED_ROOM: u64 = SECTOR - BITMAP_RECORD as u64;
+
+/// Bytes of a table update of `entries` entries.
+pub const fn table_record_len(entries: u64) -> u64 {
+    TABLE_HEAD as u64 + entries * ENTRY as u64
+}
+
 const BITMAP_TYPE: u32 = 0x3F2A_B8ED;
 const TABLE_TYPE: u32 = 0xB4E6_F7AC;
 const BITMAP_RECORD: usize = 16;

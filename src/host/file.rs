@@ -2,8 +2,8 @@
 //!
 //! `submit` carries the operation out before it returns, and queues the answer; `poll` hands the
 //! queued answers over. So nothing is ever under way between two calls: what looks like many
-//! requests in flight is a sequence here, in the order of submission. That is the whole point of this
-//! host: it is easy to see that it is right, and the faster ones can be compared with it.
+//! requests in flight is a sequence here, in the order of submission. That is the whole point of
+//! this host: it is easy to see that it is right, and the faster ones can be compared with it.
 //!
 //! `open` finds and locks files, `io` moves bytes and makes zeros.
 

@@ -1,11 +1,12 @@
 //! Memory that an operation reads or writes: the guest's scatter lists and the engine's own buffers.
 //!
-//! This is the one place where raw memory is touched on behalf of the engine. A scatter list is a
-//! pointer to `iovec`s that somebody else owns; making one ([`IoVecs::from_raw`]) is the unsafe act,
+//! This is the one place where raw memory is touched on behalf of the engine. The guest's list is a
+//! pointer to `iovec`s that somebody else owns; taking one ([`IoVecs::from_raw`]) is the unsafe act,
 //! and carries the promise that the memory stays valid, and is not otherwise written, until the
-//! operation that uses it has been reported done. Everything built from there on is safe.
+//! request that uses it has ended. A list of our own ([`IoVecList`]) holds a share of every buffer it
+//! points into, and an operation holds the list ([`Memory`]), so nothing goes while a host may use it.
 //!
-//! A [`Buffer`] can be looked at only through `&mut`: while an operation holds a share of it (an
+//! A [`Buffer`] can be looked at only through `&mut`: while anybody else holds a share of it (an
 //! `Rc`), nobody can, so no reference ever overlaps what a host writes behind our back.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -50,21 +51,16 @@ impl IoVecs {
         unsafe { std::slice::from_raw_parts(self.list, self.count) }
     }
 
-    /// Bytes in the whole list.
+    /// Bytes in the whole list; where a stranger's lengths overflow, more than any disk has.
     pub fn len(&self) -> u64 {
-        self.as_slice().iter().map(|v| v.iov_len as u64).sum()
+        self.as_slice()
+            .iter()
+            .fold(0, |sum: u64, v| sum.saturating_add(v.iov_len as u64))
     }
 
     /// True if the list holds no byte.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// The part of the list that holds bytes `skip..skip + len`, as a list of its own.
-    pub fn slice(&self, skip: u64, len: u64) -> IoVecList {
-        let mut out = IoVecList::default();
-        out.push_part(self, skip, len);
-        out
     }
 
     /// Fills the memory with zeros.
@@ -98,14 +94,20 @@ impl IoVecs {
     }
 }
 
-/// A scatter list of our own, over memory that others own.
+/// A scatter list of our own, over the guest's memory and over buffers that it keeps alive.
 #[derive(Clone, Debug, Default)]
-pub struct IoVecList(Vec<iovec>);
+pub struct IoVecList {
+    iovecs: Vec<iovec>,
+    shares: Vec<Rc<Buffer>>,
+}
 
 impl IoVecList {
     /// Appends bytes `skip..skip + len` of `from`.
-    pub fn push_part(&mut self, from: &IoVecs, mut skip: u64, mut len: u64) {
-        for v in from.as_slice() {
+    pub fn push_part(&mut self, from: &Memory, mut skip: u64, mut len: u64) {
+        if let Memory::Own(list) = from {
+            self.shares.extend(list.shares.iter().map(Rc::clone));
+        }
+        for v in from.iovecs().as_slice() {
             let size = v.iov_len as u64;
             if skip >= size {
                 skip -= size;
@@ -115,32 +117,90 @@ impl IoVecList {
             if take == 0 {
                 break;
             }
-            let (at, n) = (index(skip), index(take));
-            self.0.push(iovec {
-                iov_base: v.iov_base.wrapping_byte_add(at),
-                iov_len: n,
+            let base = v.iov_base.wrapping_byte_add(index(skip));
+            self.iovecs.push(iovec {
+                iov_base: base,
+                iov_len: index(take),
             });
             (skip, len) = (0, len - take);
         }
-        debug_assert_eq!(len, 0, "the slice reaches past the end of the list");
+        debug_assert_eq!(len, 0, "the part reaches past the end of the list");
     }
 
-    /// Appends bytes `skip..skip + len` of `buffer`, which the caller keeps alive with the operation.
-    pub fn push_buffer(&mut self, buffer: &Buffer, skip: usize, len: usize) {
-        assert!(skip + len <= buffer.len, "a slice past the end of a buffer");
-        let base = buffer.memory.as_ptr().wrapping_add(skip);
-        self.0.push(iovec {
-            iov_base: base.cast(),
-            iov_len: len,
+    /// Appends a whole buffer.
+    pub fn push_buffer(&mut self, buffer: &Rc<Buffer>) {
+        self.iovecs.push(iovec {
+            iov_base: buffer.memory.as_ptr().cast(),
+            iov_len: buffer.len,
         });
+        self.shares.push(Rc::clone(buffer));
+    }
+}
+
+/// What an operation reads into or writes from.
+#[derive(Clone, Debug)]
+pub enum Memory {
+    /// The guest's own list.
+    Guest(IoVecs),
+    /// A list of ours, which lives as long as the operation.
+    Own(Rc<IoVecList>),
+}
+
+impl Memory {
+    /// A whole buffer.
+    pub fn of(buffer: &Rc<Buffer>) -> Self {
+        let mut list = IoVecList::default();
+        list.push_buffer(buffer);
+        list.into()
     }
 
-    /// The list as an operation carries it. It must outlive the operation.
-    pub fn as_iovecs(&self) -> IoVecs {
-        IoVecs {
-            list: self.0.as_ptr(),
-            count: self.0.len(),
+    /// The list as an operation carries it; whoever submits the operation keeps `self` until it is over.
+    pub(crate) fn iovecs(&self) -> IoVecs {
+        match self {
+            Self::Guest(iov) => *iov,
+            Self::Own(list) => IoVecs {
+                list: list.iovecs.as_ptr(),
+                count: list.iovecs.len(),
+            },
         }
+    }
+
+    /// Bytes in all of it.
+    pub fn len(&self) -> u64 {
+        self.iovecs().len()
+    }
+
+    /// True if it holds no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes `skip..skip + len` of it.
+    #[must_use]
+    pub fn part(&self, skip: u64, len: u64) -> Self {
+        if skip == 0 && len == self.len() {
+            return self.clone();
+        }
+        let mut list = IoVecList::default();
+        list.push_part(self, skip, len);
+        list.into()
+    }
+
+    /// Fills it with zeros.
+    pub fn zero(&self) {
+        self.iovecs().zero();
+    }
+}
+
+impl From<IoVecs> for Memory {
+    fn from(iov: IoVecs) -> Self {
+        Self::Guest(iov)
+    }
+}
+
+impl From<IoVecList> for Memory {
+    fn from(list: IoVecList) -> Self {
+        Self::Own(Rc::new(list))
     }
 }
 
@@ -175,7 +235,7 @@ impl Buffer {
     }
 
     /// The bytes. Unique access proves that no operation holds a share of them.
-    pub fn bytes(&mut self) -> &mut [u8] {
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: `memory` is `len` initialised bytes that this value owns.
         unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr(), self.len) }
     }
@@ -187,13 +247,4 @@ impl Drop for Buffer {
         // SAFETY: `memory` came from the allocator with this very layout, and goes away with `self`.
         unsafe { dealloc(self.memory.as_ptr(), layout) };
     }
-}
-
-/// What keeps an operation's memory alive until the operation is done.
-#[derive(Clone, Debug, Default)]
-pub struct Keep {
-    /// The engine's buffers that the operation's list points into.
-    pub buffers: Vec<Rc<Buffer>>,
-    /// The list itself, where it is not the guest's own.
-    pub list: Option<Rc<IoVecList>>,
 }

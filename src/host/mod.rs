@@ -8,7 +8,7 @@
 pub mod file;
 mod iovec;
 
-pub use iovec::{Buffer, IoVecList, IoVecs, Keep};
+pub use iovec::{Buffer, IoVecList, IoVecs, Memory};
 
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ pub enum OpKind {
     },
     /// Makes durable what completed before this was submitted, the file's length included.
     Flush,
-    /// Makes a range read zeros.
+    /// Makes a range read zeros; a file that ends within it grows up to its end.
     WriteZeroes {
         /// Byte offset in the file.
         offset: u64,

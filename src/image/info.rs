@@ -1,6 +1,7 @@
 //! What can be asked of an open image: its header, its layout, where its bytes are.
 
-use crate::engine::extents::Source;
+use crate::engine::layer::{Extent, Source};
+use crate::engine::stats::Stats;
 use crate::format::geometry::Geometry;
 use crate::format::header::Header;
 
@@ -23,18 +24,8 @@ pub struct Info {
     pub pending_chunks: u64,
     /// Length of the data file in bytes.
     pub data_length: u64,
-    /// Flushes that reached the host.
-    pub host_flushes: u64,
-    /// Rounds committed by the journal.
-    pub journal_rounds: u64,
-    /// Rounds committed in place.
-    pub in_place_rounds: u64,
-    /// Bytes copied from the base image to fill blocks that the guest wrote in part.
-    pub copied_on_write: u64,
-    /// Bytes fetched from the base image.
-    pub fetched: u64,
-    /// Answers of the host that nobody waited for.
-    pub stray_answers: u64,
+    /// What was counted since the image was opened.
+    pub stats: Stats,
 }
 
 /// Where a run of bytes is.
@@ -84,30 +75,20 @@ impl Image {
     pub fn info(&self) -> Info {
         let core = &self.core;
         let layer = &core.layer;
-        let stats = &core.stats;
-        let blocks = layer.geometry.blocks.map_or(0, |blocks| blocks.count);
         let (free_chunks, pending_chunks) = core.free_and_pending();
+        let allocated = layer
+            .table
+            .as_ref()
+            .map_or(0, |table| table.numbers().flatten().count());
         Info {
             header: core.header(),
             geometry: layer.geometry.clone(),
-            present_blocks: layer
-                .bitmap
-                .as_ref()
-                .map_or(0, |bitmap| bitmap.count(blocks)),
-            allocated_chunks: layer.chunks().map_or(0, |(table, chunks)| {
-                (0..chunks.entries)
-                    .filter(|entry| table.get(*entry).is_some())
-                    .count() as u64
-            }),
+            present_blocks: layer.bitmap.as_ref().map_or(0, |bitmap| bitmap.count()),
+            allocated_chunks: allocated as u64,
             free_chunks,
             pending_chunks,
             data_length: layer.data.length.get(),
-            host_flushes: stats.host_flushes.get(),
-            journal_rounds: stats.journal_rounds.get(),
-            in_place_rounds: stats.in_place_rounds.get(),
-            copied_on_write: stats.copied_on_write.get(),
-            fetched: stats.fetched.get(),
-            stray_answers: stats.stray_answers.get(),
+            stats: core.stats.get(),
         }
     }
 
@@ -139,14 +120,19 @@ impl Image {
         pieces
     }
 
-    /// Whether the byte at `offset` is in this image rather than in its base or nowhere, and for how many of
+    /// Whether the byte at `offset` is in this image, rather than in its base or nowhere, and for how many of
     /// `len` bytes the answer holds.
     pub fn is_allocated(&self, offset: u64, len: u64) -> (bool, u64) {
-        let is_here = |p: &MapPiece| p.depth == 0 && !matches!(p.state, MapState::Zero);
-        let pieces = self.map(offset, len);
-        let here = pieces.first().is_some_and(is_here);
-        let same = pieces.iter().take_while(|p| is_here(p) == here);
-        (here, same.map(|p| p.len).sum())
+        let end = offset.saturating_add(len).min(self.virtual_size());
+        let is_here = |e: &Extent<'_>| e.depth == 0 && !matches!(e.source, Source::Zero);
+        let mut extents = self.core.layer.extents(offset..end).peekable();
+        let here = extents.peek().is_some_and(is_here);
+        let same = extents.take_while(|extent| is_here(extent) == here);
+        (
+            here,
+            same.map(|extent| extent.range.end - extent.range.start)
+                .sum(),
+        )
     }
 
     /// True if a new image of this kind reads as zeros: it has no base image.

@@ -1,20 +1,19 @@
 //! `fvd`: make, look at, convert, change and try virtual disks from the shell.
 //!
-//! One verb, one file. A verb gets its arguments from clap, does its work on the host of real files, and
-//! prints to the writer that it is given. What goes wrong says what, where, and what to do; the exit code
-//! is 0 for success, 1 for a failure, 2 for arguments that make no sense.
+//! One verb, one file. A verb gets its arguments from clap, does its work on the host of real
+//! files, and prints to the writer that it is given. What goes wrong says what, where, and what to
+//! do; the exit code is 0 for success, 1 for a failure, 2 for arguments that make no sense.
 
 mod convert;
 mod create;
 mod demo;
+mod disk;
 mod failure;
 mod info;
 mod io;
 mod map;
 mod open;
 mod raw;
-mod sink;
-mod source;
 mod units;
 mod update;
 

@@ -1,14 +1,14 @@
 //! Finding a file, and taking it for oneself.
 //!
-//! A name that comes out of an image is a stranger's word. With `beneath` the kernel itself resolves it,
-//! so that no `..` and no symbolic link, not even one put there a moment ago, leads out of the folder.
-//! What opens must be a regular file or a block device: a pipe would wait for ever, and other devices do
-//! things when somebody opens them.
+//! A name that comes out of an image is a stranger's word. With `beneath` the kernel itself
+//! resolves it, so that no `..` and no symbolic link, not even one put there a moment ago, leads
+//! out of the folder. What opens must be a regular file or a block device: a pipe would wait for
+//! ever, and other devices do things when somebody opens them.
 //!
 //! Locks are of the open file description (`F_OFD_SETLK`): they last until this very descriptor is
-//! closed, whatever else the process opens and closes. A writer's lock is exclusive, a reader's shared. A
-//! created file is emptied only after its lock was taken, so that creating over an image in use is
-//! refused and harms nothing.
+//! closed, whatever else the process opens and closes. A writer's lock is exclusive, a reader's
+//! shared. A created file is emptied only after its lock was taken, so that creating over an image
+//! in use is refused and harms nothing.
 
 use std::ffi::{CString, c_int, c_short};
 use std::fs::{File, OpenOptions};
@@ -33,8 +33,8 @@ impl Deref for LockedFile {
 }
 
 impl Drop for LockedFile {
-    /// Closing the descriptor alone is not enough: a child that was forked a moment ago holds a copy of
-    /// it, and with it the lock, until it executes its program.
+    /// Closing the descriptor alone is not enough: a child that was forked a moment ago holds a
+    /// copy of it, and with it the lock, until it executes its program.
     fn drop(&mut self) {
         // Without a lock this does nothing, and nothing can be done where it fails.
         let _ = set_lock(&self.0, libc::F_UNLCK);
@@ -172,7 +172,8 @@ fn openat2(folder: &File, name: &Path, access: Access) -> Result<File> {
     how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
     let size = size_of::<libc::open_how>();
     let (at, path, how) = (folder.as_raw_fd(), name.as_ptr(), &raw const how);
-    // SAFETY: the descriptor is open, `path` ends with NUL, `how` holds `size` bytes; all outlive the call.
+    // SAFETY: the descriptor is open, `path` ends with NUL, `how` holds `size` bytes; all outlive
+    // the call.
     let fd = unsafe { libc::syscall(libc::SYS_openat2, at, path, how, size) };
     let fd = RawFd::try_from(fd)
         .ok()
@@ -230,15 +231,15 @@ fn set_lock(file: &File, kind: c_int) -> Result<()> {
 
 fn busy(name: &str) -> String {
     format!(
-        "'{name}' is in use: somebody has it open (`fuser -v {name}` names the process); wait until it \
-         is closed, or look at it with `fvd info -U`"
+        "'{name}' is in use: somebody has it open (`fuser -v {name}` names the process); wait \
+         until it is closed, or look at it with `fvd info -U`"
     )
 }
 
 fn leaves(request: &OpenRequest, folder: &str) -> HostError {
     let message = format!(
-        "'{}' leaves the folder '{folder}', by '..' or by a symbolic link, which `follow=same-dir` does \
-         not allow; if you trust the image, open it with `follow=any`",
+        "'{}' leaves the folder '{folder}', by '..' or by a symbolic link, which `follow=same-dir` \
+         does not allow; if you trust the image, open it with `follow=any`",
         request.name
     );
     HostError {

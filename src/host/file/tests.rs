@@ -4,10 +4,11 @@ use std::ffi::CString;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use libc::iovec;
 use tempfile::TempDir;
 
 use super::*;
-use crate::host::{Access, Buffer, IoVecList, Role};
+use crate::host::{Access, IoVecs, Role};
 
 fn request(path: &Path, access: Access) -> OpenRequest {
     let name = path.to_str().unwrap().to_owned();
@@ -39,40 +40,30 @@ fn run(host: &FileHost, file: FileId, kind: OpKind) -> i64 {
 
 /// Writes `bytes` in pieces of at most `piece` bytes.
 fn write(host: &FileHost, file: FileId, offset: u64, bytes: &[u8], piece: usize) -> i64 {
-    let mut buffer = Buffer::zeroed(bytes.len()).unwrap();
-    buffer.bytes().copy_from_slice(bytes);
-    let list = pieces(&buffer, piece);
-    run(
-        host,
-        file,
-        OpKind::Write {
-            offset,
-            iov: list.as_iovecs(),
-        },
-    )
+    let as_iovec = |part: &[u8]| iovec {
+        iov_base: part.as_ptr().cast_mut().cast(),
+        iov_len: part.len(),
+    };
+    let list: Vec<iovec> = bytes.chunks(piece).map(as_iovec).collect();
+    // SAFETY: list and bytes outlive the operation, which is over when `run` returns; a write only
+    // reads them.
+    let iov = unsafe { IoVecs::from_raw(list.as_ptr(), list.len()) };
+    run(host, file, OpKind::Write { offset, iov })
 }
 
 /// Reads `len` bytes in pieces; the count, and the bytes.
 fn read(host: &FileHost, file: FileId, offset: u64, len: usize, piece: usize) -> (i64, Vec<u8>) {
-    let mut buffer = Buffer::zeroed(len).unwrap();
-    let list = pieces(&buffer, piece);
-    let returned = run(
-        host,
-        file,
-        OpKind::Read {
-            offset,
-            iov: list.as_iovecs(),
-        },
-    );
-    (returned, buffer.bytes().to_vec())
-}
-
-fn pieces(buffer: &Buffer, piece: usize) -> IoVecList {
-    let mut list = IoVecList::default();
-    for at in (0..buffer.len()).step_by(piece) {
-        list.push_buffer(buffer, at, piece.min(buffer.len() - at));
-    }
-    list
+    let mut bytes = vec![0; len];
+    let as_iovec = |part: &mut [u8]| iovec {
+        iov_base: part.as_mut_ptr().cast(),
+        iov_len: part.len(),
+    };
+    let list: Vec<iovec> = bytes.chunks_mut(piece).map(as_iovec).collect();
+    // SAFETY: list and bytes outlive the operation, which is over when `run` returns, and nobody
+    // else uses them meanwhile.
+    let iov = unsafe { IoVecs::from_raw(list.as_ptr(), list.len()) };
+    let returned = run(host, file, OpKind::Read { offset, iov });
+    (returned, bytes)
 }
 
 #[test]

@@ -15,7 +15,8 @@
 //!
 //! A kill leaves the view alone and makes nothing durable. A failed flush may mark versions *lost*: the
 //! system believes them clean, so reads see them, a power cut may show them or not, and no later flush
-//! makes them durable; only a new write to the sector does.
+//! makes them durable; only a new write to the sector does. A change of the length is not lost so: it is
+//! the file system's own, and a file system that cannot store what is its own stops.
 
 use super::index;
 use super::pattern::SECTOR;
@@ -42,6 +43,8 @@ struct Version {
     write: WriteNo,
     /// Where its bytes are kept; `None`: zeros.
     block: Option<u32>,
+    /// The file was cut here, and reads zeros where it grew again.
+    cut: bool,
     /// A failed flush lost it: no later flush covers it.
     lost: bool,
 }
@@ -51,7 +54,14 @@ struct Version {
 struct Length {
     write: WriteNo,
     len: u64,
-    lost: bool,
+}
+
+/// What a write leaves in a sector.
+#[derive(Clone, Copy)]
+enum Put<'a> {
+    Bytes(&'a [u8; SECTOR]),
+    Zeros,
+    Nothing,
 }
 
 /// A file on a simulated disk. Lengths and offsets are bytes; all but the first length are whole sectors.
@@ -149,14 +159,14 @@ impl SimFile {
         assert!(rest.is_empty(), "a write of whole sectors");
         let first = sector_of(offset);
         self.each_sector(first, sectors.len() as u64, tear, |file, sector| {
-            file.put(write, sector, Some(&sectors[index(sector - first)]));
+            file.put(write, sector, Put::Bytes(&sectors[index(sector - first)]));
         });
     }
 
     /// Lets a range read zeros; with `tear`, an arbitrary subset of its sectors.
     pub fn zero(&mut self, write: WriteNo, offset: u64, len: u64, tear: Option<&mut Prng>) {
         self.each_sector(sector_of(offset), sector_of(len), tear, |file, sector| {
-            file.put(write, sector, None);
+            file.put(write, sector, Put::Zeros);
         });
     }
 
@@ -164,7 +174,7 @@ impl SimFile {
     pub fn truncate(&mut self, write: WriteNo, len: u64) {
         assert!(!self.is_device, "a device keeps its length");
         for sector in sector_of(len)..self.len.div_ceil(SECTOR as u64) {
-            self.put(write, sector, None);
+            self.put(write, sector, Put::Nothing);
         }
         self.set_len(write, len);
     }
@@ -208,24 +218,31 @@ impl SimFile {
         self.durable.resize(sectors * SECTOR, 0);
     }
 
-    fn put(&mut self, write: WriteNo, sector: u64, bytes: Option<&[u8; SECTOR]>) {
+    fn put(&mut self, write: WriteNo, sector: u64, content: Put<'_>) {
         let place = sector_mut(&mut self.view, sector);
-        match bytes {
-            Some(bytes) => *place = *bytes,
-            None => place.fill(0),
-        }
+        let block = match content {
+            Put::Bytes(bytes) => {
+                *place = *bytes;
+                Some(self.blocks.keep(bytes))
+            }
+            Put::Zeros | Put::Nothing => {
+                place.fill(0);
+                None
+            }
+        };
         let versions = &mut self.sectors[index(sector)];
         if versions.is_empty() {
             self.dirty.push(sector);
         }
-        let block = bytes.map(|bytes| self.blocks.keep(bytes));
+        let cut = matches!(content, Put::Nothing);
         versions.push(Version {
             write,
             block,
+            cut,
             lost: false,
         });
         let end = (sector + 1) * SECTOR as u64;
-        if bytes.is_some() && end > self.durable_len {
+        if block.is_some() && end > self.durable_len {
             self.set_len(write, end.max(self.len));
         }
     }
@@ -241,11 +258,7 @@ impl SimFile {
         self.len = len;
         match self.lengths.last_mut() {
             Some(last) if last.write == write => last.len = len,
-            _ => self.lengths.push(Length {
-                write,
-                len,
-                lost: false,
-            }),
+            _ => self.lengths.push(Length { write, len }),
         }
     }
 
@@ -275,7 +288,7 @@ impl SimFile {
             }
             !versions.is_empty()
         });
-        if let Some(newest) = lengths.iter().rposition(|l| !l.lost && covered(l.write)) {
+        if let Some(newest) = lengths.iter().rposition(|l| covered(l.write)) {
             *durable_len = lengths[newest].len;
             lengths.drain(..=newest);
         }
@@ -291,15 +304,11 @@ impl SimFile {
                 self.dirty.push(sector);
             }
         }
-        for length in &mut self.lengths {
-            let covered = self.completed[index(u64::from(length.write.0))] <= stamp;
-            length.lost |= covered && rng.chance(dropped);
-        }
     }
 
     fn lose_sector(&mut self, sector: u64, stamp: Stamp, rng: &mut Prng, odds: [u32; 2]) {
         let versions = &mut self.sectors[index(sector)];
-        let covered = |v: &Version| self.completed[index(u64::from(v.write.0))] <= stamp;
+        let covered = |v: &Version| !v.cut && self.completed[index(u64::from(v.write.0))] <= stamp;
         if !versions.iter().any(covered) || !rng.chance(odds[0]) {
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fvd::engine::canary::{Canary, plant};
+use fvd::canary::{Canary, plant};
 
 use super::campaign::run_seed;
 use super::life::Options;

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use fvd::host::sim::{Content, Ending, Oracle, Prng, SECTOR, SimHost, Trace, WriteId};
+use fvd::host::sim::{Content, Crash, Ending, Oracle, Prng, SECTOR, SimHost, Trace, WriteId};
 use fvd::{Callback, Image, RequestId};
 
 use super::memory::{Memory, Pool};
@@ -64,7 +64,7 @@ pub(crate) struct Guest {
     mix: Mix,
     write_through: bool,
     /// Hot spots, and the size that neighbours are aligned to, in sectors.
-    spots: Vec<u64>,
+    spots: RefCell<Vec<u64>>,
     unit: u64,
     pub(crate) oracle: RefCell<Oracle>,
     image: RefCell<Option<Image>>,
@@ -96,7 +96,7 @@ impl Guest {
             trace,
             mix,
             write_through: false,
-            spots,
+            spots: RefCell::new(spots),
             unit: 8,
             oracle: RefCell::new(oracle),
             image: RefCell::new(None),
@@ -116,9 +116,6 @@ impl Guest {
     pub(crate) fn knows(&mut self, write_through: bool, unit: u64) {
         self.write_through = write_through;
         self.unit = unit.max(1);
-        for spot in &mut self.spots {
-            *spot = *spot / self.unit * self.unit;
-        }
     }
 
     /// A session begins.
@@ -189,8 +186,8 @@ impl Guest {
         self.rng.borrow_mut().chance(per_mille)
     }
 
-    /// Submits a request of whatever kind.
-    pub(crate) fn submit(&self) {
+    /// Submits a request of whatever kind. True: its end means that something is durable.
+    pub(crate) fn submit(&self) -> bool {
         let weights = self.mix.weights;
         let mut left = self.rng.borrow_mut().below(weights.iter().sum());
         let kind = weights.iter().position(|weight| {
@@ -200,10 +197,14 @@ impl Guest {
         });
         match kind {
             Some(0) => self.submit_read(),
-            Some(1) => self.submit_write(),
-            Some(2) => self.submit_flush(),
+            Some(1) => return self.submit_write(),
+            Some(2) => {
+                self.submit_flush();
+                return true;
+            }
             _ => self.submit_fetch(),
         }
+        false
     }
 
     fn submit_read(&self) {
@@ -218,9 +219,9 @@ impl Guest {
         });
     }
 
-    fn submit_write(&self) {
-        let (first, count) = self.place();
-        let Some(mut memory) = self.memory(count) else { return };
+    fn submit_write(&self) -> bool {
+        let (first, count) = self.place_to_write();
+        let Some(mut memory) = self.memory(count) else { return false };
         let (zeros, fua) = (self.draw(self.mix.zeros), self.draw(self.mix.fua));
         let id = self.oracle.borrow_mut().begin_write(first, count, zeros);
         memory.scatter(&pattern(id, first, count, zeros));
@@ -231,6 +232,7 @@ impl Guest {
             // SAFETY: the memory belongs to the request, which keeps it until it is over.
             unsafe { image.submit_write(first * SECTOR as u64, iov, fua, callback) }
         });
+        fua
     }
 
     fn submit_flush(&self) {
@@ -252,9 +254,14 @@ impl Guest {
         let sectors = self.oracle.borrow().sectors();
         let mut rng = self.rng.borrow_mut();
         let mut first = rng.below(sectors);
-        if !self.spots.is_empty() && rng.chance(700) {
+        let mut spots = self.spots.borrow_mut();
+        if rng.chance(self.mix.wander) {
+            let spot = rng.below(self.mix.hot_spots);
+            spots[usize::try_from(spot).expect("few spots")] = first / self.unit * self.unit;
+        }
+        if rng.chance(700) {
             let reach = rng.pick(&[0, 2, self.unit, self.mix.max_sectors]);
-            let from = rng.pick(&self.spots).saturating_sub(reach);
+            let from = rng.pick(&spots).saturating_sub(reach);
             first = (from + rng.below(2 * reach + 1)).min(sectors - 1);
         }
         let mut count = 1 + rng.skewed(self.mix.max_sectors - 1);
@@ -263,6 +270,19 @@ impl Guest {
             count = count.next_multiple_of(self.unit).min(self.unit.max(self.mix.max_sectors));
         }
         (first, count.min(sectors - first))
+    }
+
+    /// A place as [`place`](Self::place) draws it, often one where nothing was written yet.
+    fn place_to_write(&self) -> (u64, u64) {
+        let place = self.place();
+        if !self.draw(self.mix.fresh) {
+            return place;
+        }
+        let is_fresh = |(first, count)| {
+            let (start, len) = (first * SECTOR as u64, count * SECTOR as u64);
+            self.with_image(|image| image.is_allocated(start, len)) == Some((false, len))
+        };
+        (0..8).map(|_| self.place()).find(|place| is_fresh(*place)).unwrap_or(place)
     }
 
     fn memory(&self, sectors: u64) -> Option<Memory> {
@@ -277,7 +297,7 @@ impl Guest {
         what: What,
         first: u64,
         memory: Memory,
-        submit: impl FnOnce(&Image, Callback) -> fvd::engine::error::Result<RequestId>,
+        submit: impl FnOnce(&Image, Callback) -> fvd::Result<RequestId>,
     ) {
         let image = self.image.borrow();
         let image = image.as_ref().expect("a request needs an image");
@@ -401,6 +421,21 @@ impl Guest {
         self.flush_failed();
         self.finish(request.what, false);
         self.pool.borrow_mut().give_back(request.memory);
+    }
+}
+
+/// A guest that goes away takes its image along, without a word to the host.
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let Some(image) = self.image.get_mut().take() else { return };
+        self.host.crash(Crash::Kill);
+        if std::thread::panicking() {
+            // The engine may be in the middle of anything: it is left as it is.
+            let _ = std::mem::ManuallyDrop::new(image);
+        } else {
+            // SAFETY: a dead host touches no memory.
+            unsafe { image.abandon() };
+        }
     }
 }
 

@@ -53,7 +53,6 @@ pub(crate) fn live(seed: u64, options: &Options) -> Result<Report, String> {
     let scenario = Scenario::draw(&mut rng);
     let trace = Rc::new(Trace::new(options.trace));
     trace.note(&[seed], format_args!("{scenario:?}"));
-    fvd::engine::limits_for_tests::set_journal_sectors(scenario.layout.journal_limit);
     let host = Rc::new(SimHost::new(rng.fork(), scenario.knobs, Rc::clone(&trace)));
     let initial = build(&scenario.layout, &host, scenario.knobs, &mut rng.fork())?;
     let oracle = Oracle::new(&initial.content, initial.next_write);
@@ -65,8 +64,9 @@ pub(crate) fn live(seed: u64, options: &Options) -> Result<Report, String> {
     let steps = options.steps.unwrap_or(scenario.steps);
     let fast_path = !options.no_fast_path;
     let counts = Counts::default();
+    let (step, bytes) = (0, Vec::new());
     let mut life =
-        Life { scenario, host, guest, rng, trace, counts, fast_path, first_write, step: 0 };
+        Life { scenario, host, guest, rng, trace, counts, fast_path, first_write, step, bytes };
     life.run(steps).map_err(|what| format!("step {}: {what}", life.step))?;
     Ok(life.report())
 }
@@ -89,6 +89,8 @@ struct Life {
     /// Writes from this number on are the guest's.
     first_write: u64,
     step: u64,
+    /// What a look has read.
+    bytes: Vec<u8>,
 }
 
 /// How an attempt to do something with the image went.
@@ -132,7 +134,10 @@ impl Life {
         } else if self.guest.waiting() == 0
             || (self.guest.waiting() < mix.parallelism && self.rng.chance(mix.submit))
         {
-            self.guest.submit();
+            if self.guest.submit() && self.rng.chance(trouble.crash_at_commit) {
+                let crash = self.draw_crash();
+                self.host.plan_crash(Some((self.rng.skewed(12), crash)));
+            }
         } else {
             let timeout = self.rng.chance(50).then(|| Duration::from_micros(self.rng.below(50)));
             let going_on = self.guest.poll(timeout);
@@ -178,7 +183,7 @@ impl Life {
 
     /// Closes the image. `Failed`: not everything was written, for a reason that the host knows.
     fn close(&mut self) -> Result<Attempt, String> {
-        if self.rng.chance(1000) {
+        if self.rng.chance(500) {
             self.guest.with_image(Image::drain);
         }
         if self.host.dead().is_some() {
@@ -310,8 +315,14 @@ impl Life {
         let host: Rc<dyn Host> = self.host.clone();
         let write_through = self.scenario.layout.write_through;
         let fast_path = self.fast_path;
-        let options =
-            OpenOptions { read_only, write_through, fast_path, ..OpenOptions::default() };
+        let journal_limit = self.scenario.layout.journal_limit;
+        let options = OpenOptions {
+            read_only,
+            write_through,
+            fast_path,
+            journal_limit,
+            ..OpenOptions::default()
+        };
         Image::open(&host, IMAGE, &options)
     }
 
@@ -339,12 +350,13 @@ impl Life {
     fn look(&mut self, after: Option<Crash>) -> Result<Attempt, String> {
         let size = self.guest.with_image(Image::virtual_size).expect("an image is open");
         let piece = self.rng.pick(&[64 << 10, 256 << 10, 1 << 20]);
-        let mut bytes = vec![0; 1 << 20];
         let mut offset = 0;
         while offset < size {
             let len = usize::try_from(piece.min(size - offset)).expect("a small piece");
+            self.bytes.resize(len.max(self.bytes.len()), 0);
+            let bytes = &mut self.bytes[..len];
             let read = self.guest.oracle.borrow_mut().begin_read();
-            let result = self.guest.with_image(|image| image.read_at(offset, &mut bytes[..len]));
+            let result = self.guest.with_image(|image| image.read_at(offset, bytes));
             if self.host.dead().is_some() {
                 return Ok(Attempt::Died);
             }
@@ -353,8 +365,8 @@ impl Life {
             }
             let mut oracle = self.guest.oracle.borrow_mut();
             let judged = match after {
-                Some(crash) => oracle.observe(crash, offset / 512, &bytes[..len]),
-                None => oracle.check_read(read, offset / 512, &bytes[..len]),
+                Some(crash) => oracle.observe(crash, offset / 512, bytes),
+                None => oracle.check_read(read, offset / 512, bytes),
             };
             judged.map_err(|violation| violation.to_string())?;
             oracle.end_read(read);

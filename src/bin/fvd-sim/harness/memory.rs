@@ -80,9 +80,14 @@ impl Memory {
             end = at + len;
             gap
         });
-        let inner = gaps.all(|gap| self.bytes[gap].iter().all(|byte| *byte == GUARD));
-        inner && self.bytes[end..].iter().all(|byte| *byte == GUARD)
+        let inner = gaps.all(|gap| all_are(&self.bytes[gap], GUARD));
+        inner && all_are(&self.bytes[end..], GUARD)
     }
+}
+
+/// True if every byte is `wanted`. Without an early exit, which makes it fast where it holds.
+fn all_are(bytes: &[u8], wanted: u8) -> bool {
+    bytes.iter().fold(0, |different, byte| different | (byte ^ wanted)) == 0
 }
 
 /// Memory that was used, and will be again.
@@ -95,7 +100,7 @@ impl Pool {
         let mut memory = Memory::default();
         if self.0.len() >= ASIDE {
             memory = self.0.pop_front().unwrap_or_default();
-            if memory.bytes.iter().any(|byte| *byte != POISON) {
+            if !all_are(&memory.bytes, POISON) {
                 return Err("memory was written to after its request was over".into());
             }
         }

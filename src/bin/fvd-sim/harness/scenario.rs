@@ -71,6 +71,10 @@ pub(crate) struct Mix {
     pub(crate) nested: u32,
     /// Places that most requests crowd around.
     pub(crate) hot_spots: u64,
+    /// Requests after which one of these places is another.
+    pub(crate) wander: u32,
+    /// Writes that look for a place where nothing was written: there metadata changes.
+    pub(crate) fresh: u32,
     /// Requests that begin and end at a border of blocks or chunks.
     pub(crate) aligned: u32,
 }
@@ -79,6 +83,8 @@ pub(crate) struct Mix {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trouble {
     pub(crate) crash: u32,
+    /// Flushes and FUA writes during which the host crashes.
+    pub(crate) crash_at_commit: u32,
     /// Of the crashes: kills, where the others are power cuts.
     pub(crate) kill: u32,
     /// Of the recoveries: those that crash again.
@@ -108,7 +114,7 @@ impl Scenario {
             knobs.faults = draw_faults(rng);
         }
         let trouble = Trouble::draw(rng);
-        let steps = rng.between(100, 2000);
+        let steps = 40 + rng.skewed(1000);
         Self { layout, mix, knobs, trouble, steps }
     }
 }
@@ -123,13 +129,13 @@ fn draw_faults(rng: &mut Prng) -> Faults {
 
 impl Layout {
     fn draw(rng: &mut Prng) -> Self {
-        let most = rng.pick(&[200 << 10, 400 << 10, 1 << 20, 4 << 20]);
-        let bytes = rng.between(64 << 10, most).next_multiple_of(SECTOR as u64);
+        let most = rng.pick(&[100 << 10, 200 << 10, 400 << 10, 1 << 20, 4 << 20]);
+        let bytes = rng.between(most / 4, most).next_multiple_of(SECTOR as u64);
         let base = draw_base(rng, bytes);
         let chunk_sizes = [4, 8, 12, 16, 20, 64, 128, 256];
         let compact = rng.chance(if base == Base::None { 850 } else { 650 });
         let chunk_size = compact.then(|| rng.pick(&chunk_sizes) << 10);
-        let block_sizes = [512, 1024, 2048, 4096, 7680, 15_872, 32_768, 65_536];
+        let block_sizes = [512, 512, 1024, 2048, 4096, 7680, 15_872, 32_768, 65_536];
         let sparse = !compact && rng.chance(200);
         Self {
             sectors: bytes / SECTOR as u64,
@@ -206,7 +212,7 @@ impl Mix {
     fn draw(rng: &mut Prng) -> Self {
         Self {
             parallelism: rng.pick(&[1, 2, 4, 8, 16, 32]),
-            max_sectors: rng.pick(&[4, 16, 64, 128, 512]),
+            max_sectors: rng.pick(&[2, 2, 4, 8, 8, 16, 64, 512]),
             weights: [
                 rng.between(1, 20),
                 rng.between(5, 40),
@@ -219,6 +225,8 @@ impl Mix {
             submit: rng.pick(&[300, 500, 800]),
             nested: rng.pick(&[0, 0, 100]),
             hot_spots: rng.pick(&[1, 2, 6]),
+            wander: rng.pick(&[0, 50, 200]),
+            fresh: rng.pick(&[0, 300, 800]),
             aligned: rng.pick(&[0, 200, 700]),
         }
     }
@@ -228,6 +236,7 @@ impl Trouble {
     fn draw(rng: &mut Prng) -> Self {
         Self {
             crash: rng.pick(&[0, 2, 5, 15]),
+            crash_at_commit: rng.pick(&[0, 100, 400]),
             kill: rng.pick(&[100, 400, 800]),
             crash_again: rng.pick(&[0, 200, 600]),
             reopen: rng.pick(&[0, 1, 5]),

@@ -88,7 +88,10 @@ fn add_middle(
 ) -> Result<(), String> {
     let sectors = initial.content.len() as u64;
     let bytes = sectors * SECTOR as u64;
-    let compact = if rng.chance(500) { ",compact_image=on,chunk_size=8192" } else { "" };
+    let compact = match rng.chance(500) {
+        true => ",compact_image=on,chunk_size=8192,storage_grow_unit=65536",
+        false => "",
+    };
     let block = rng.pick(&[512, 4096, 7680]);
     let base = "backing_file=base.raw,backing_fmt=raw";
     let options = format!("size={bytes},{base},block_size={block},journal_size=4096{compact}");

@@ -150,6 +150,25 @@ fn a_reverted_sector_shows_what_is_on_the_disk_for_good() {
 }
 
 #[test]
+fn a_failed_flush_does_not_bring_back_what_was_cut() {
+    let story = || {
+        let mut file = SimFile::new(vec![9; SECTOR], false);
+        let write = file.begin();
+        file.truncate(write, 0);
+        file.complete(write);
+        let stamp = file.flush_begin();
+        file.flush_failed(stamp, &mut Prng::new(1), 1000, 1000);
+        let write = file.begin();
+        file.truncate(write, LEN);
+        file.complete(write);
+        assert_eq!(first_bytes(&file), [0]);
+        flush(&mut file);
+        file
+    };
+    assert_eq!(after_power_cuts(story, first_bytes), [[0]]);
+}
+
+#[test]
 fn a_failed_flush_that_drops_nothing_can_be_repeated() {
     let story = || {
         let mut file = zeros(1);
