@@ -292,8 +292,8 @@ impl Image {
     /// The host is gone, or has lost a request: nothing of any request will be done any more.
     fn give_up(&self) {
         self.core.begin_close();
-        self.world.executor.abandon();
         self.core.requests.end_all(&host_gone());
+        self.world.executor.abandon();
     }
 
     /// Runs the callbacks that are due; false if there was none.

@@ -179,7 +179,7 @@ impl Guest {
 
     /// True if the host reported any error in this session.
     pub(crate) fn host_failed(&self) -> bool {
-        self.host.stats().errors > self.errors_before.get()
+        self.host.dead().is_some() || self.host.stats().errors > self.errors_before.get()
     }
 
     fn draw(&self, per_mille: u32) -> bool {

@@ -216,7 +216,7 @@ impl Mix {
             weights: [
                 rng.between(1, 20),
                 rng.between(5, 40),
-                rng.pick(&[0, 1, 2, 5, 10]),
+                rng.pick(&[0, 1, 1, 2, 5]),
                 rng.pick(&[0, 0, 1, 5]),
             ],
             fua: rng.pick(&[0, 0, 50, 300]),
@@ -224,7 +224,7 @@ impl Mix {
             cancel: rng.pick(&[0, 0, 10, 60]),
             submit: rng.pick(&[300, 500, 800]),
             nested: rng.pick(&[0, 0, 100]),
-            hot_spots: rng.pick(&[1, 2, 6]),
+            hot_spots: rng.pick(&[1, 1, 2, 6]),
             wander: rng.pick(&[0, 50, 200]),
             fresh: rng.pick(&[0, 300, 800]),
             aligned: rng.pick(&[0, 200, 700]),
@@ -236,7 +236,7 @@ impl Trouble {
     fn draw(rng: &mut Prng) -> Self {
         Self {
             crash: rng.pick(&[0, 2, 5, 15]),
-            crash_at_commit: rng.pick(&[0, 100, 400]),
+            crash_at_commit: rng.pick(&[0, 200, 600]),
             kill: rng.pick(&[100, 400, 800]),
             crash_again: rng.pick(&[0, 200, 600]),
             reopen: rng.pick(&[0, 1, 5]),
