@@ -25,3 +25,8 @@ pub use engine::stats::Stats;
 pub use format::attributes::Attribute;
 pub use format::options::CreateOptions;
 pub use image::{Image, Info, MapPiece, MapState};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,5 +1,11 @@
 //! The engine over real files: the life of an image, and what an update does to it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "small numbers, written as bytes"
+)]
+
 use std::path::Path;
 use std::rc::Rc;
 

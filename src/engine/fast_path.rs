@@ -65,8 +65,8 @@ impl Core {
     }
 
     /// Makes the operation that ends `request`.
-    pub(super) fn direct(&self, request: RequestId, direct: Direct) -> Operation {
-        self.executor.direct(request, direct.file, direct.kind)
+    pub(super) fn direct(&self, request: RequestId, Direct { file, kind }: Direct) -> Operation {
+        self.executor.direct(request, file, kind)
     }
 
     /// Ends a request of the fast path by the host's answer.

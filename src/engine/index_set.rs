@@ -164,9 +164,13 @@ mod tests {
     fn neighbours_across_sectors_are_one_run() {
         let mut set = EntrySet::default();
         set.insert(&(100..300));
-        assert_eq!(set.runs().collect::<Vec<_>>(), [100..300]);
-        assert_eq!(set.sectors().collect::<Vec<_>>(), [0..3]);
-        assert_eq!(set.take(&(128..256)), [128..256]);
+        assert!(set.runs().eq(std::iter::once(100..300)));
+        assert!(set.sectors().eq(std::iter::once(0..3)));
+        assert!(
+            set.take(&(128..256))
+                .into_iter()
+                .eq(std::iter::once(128..256))
+        );
         assert_eq!(set.sectors().collect::<Vec<_>>(), [0..1, 2..3]);
     }
 

@@ -4,7 +4,7 @@
 //!
 //! - [`core`] is where requests enter, [`request`] what becomes of them, [`task`] runs those that need
 //!   several steps, [`fast_path`] serves those that do not;
-//! - [`read`], [`write`] and [`copy`] are the steps, over [`layer`] (where bytes are: [`bitmap`], [`table`],
+//! - [`read`], [`write`](mod@write) and [`copy`] are the steps, over [`layer`] (where bytes are: [`bitmap`], [`table`],
 //!   base images), [`claim`] and [`allocator`] (what a write holds of the data), [`range_lock`];
 //! - [`dirty`], [`commit`], [`record`] and [`journal`] are how it becomes durable;
 //! - [`create`], [`open`], [`load`], [`objections`], [`recovery`], [`close`], [`update`], [`resize`] and

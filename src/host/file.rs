@@ -16,6 +16,8 @@ use std::fs::File;
 use std::io::Write as _;
 use std::time::Duration;
 
+use once_cell::unsync::OnceCell;
+
 use open::LockedFile;
 
 use super::{FileId, Host, HostError, OpKind, OpenRequest, OpenedFile, Operation, Severity, Token};
@@ -24,8 +26,14 @@ use super::{FileId, Host, HostError, OpKind, OpenRequest, OpenedFile, Operation,
 struct OpenFile {
     file: LockedFile,
     is_device: bool,
-    /// The folder that a created file's name is in, until a flush has made that name durable.
-    unsynced_folder: Option<File>,
+    /// The folder that a created file's name is in.
+    folder: Option<Folder>,
+}
+
+/// A folder whose entries the first flush makes durable; where that fails, the next one tries again.
+struct Folder {
+    file: File,
+    synced: OnceCell<()>,
 }
 
 /// Where messages go.
@@ -78,19 +86,19 @@ impl FileHost {
 
     /// Carries an operation out, and returns its answer.
     fn carry_out(&self, file: FileId, kind: OpKind) -> std::io::Result<u64> {
-        let mut files = self.files.borrow_mut();
+        let files = self.files.borrow();
         let Some(OpenFile {
             file,
             is_device,
-            unsynced_folder,
-        }) = files.get_mut(&file)
+            folder,
+        }) = files.get(&file)
         else {
             return Err(std::io::Error::from_raw_os_error(libc::EBADF));
         };
         match kind {
             OpKind::Read { offset, iov } => io::read(file, offset, iov),
             OpKind::Write { offset, iov } => io::write(file, offset, iov),
-            OpKind::Flush => flush(file, unsynced_folder).map(|()| 0),
+            OpKind::Flush => flush(file, folder.as_ref()).map(|()| 0),
             OpKind::WriteZeroes { offset, len } => {
                 io::write_zeroes(file, *is_device, offset, len).map(|()| 0)
             }
@@ -101,11 +109,10 @@ impl FileHost {
 }
 
 /// Makes the content durable, and the name too where the file is new.
-fn flush(file: &File, unsynced_folder: &mut Option<File>) -> std::io::Result<()> {
+fn flush(file: &File, folder: Option<&Folder>) -> std::io::Result<()> {
     file.sync_data()?;
-    if let Some(folder) = unsynced_folder {
-        folder.sync_all()?;
-        *unsynced_folder = None;
+    if let Some(Folder { file, synced }) = folder {
+        synced.get_or_try_init(|| file.sync_all())?;
     }
     Ok(())
 }
@@ -119,7 +126,10 @@ impl Host for FileHost {
         let file = OpenFile {
             file: opened.file,
             is_device,
-            unsynced_folder: opened.unsynced_folder,
+            folder: opened.folder.map(|file| Folder {
+                file,
+                synced: OnceCell::new(),
+            }),
         };
         self.files.borrow_mut().insert(id, file);
         Ok(OpenedFile {

@@ -47,7 +47,7 @@ pub(super) struct Opened {
     pub(super) length: u64,
     pub(super) is_device: bool,
     /// The folder of a created file, whose entry is not durable yet.
-    pub(super) unsynced_folder: Option<File>,
+    pub(super) folder: Option<File>,
 }
 
 /// Mode of created files; the umask takes from it.
@@ -89,7 +89,7 @@ pub(super) fn open(
         file,
         length,
         is_device: kind.is_block_device(),
-        unsynced_folder: folder,
+        folder,
     })
 }
 

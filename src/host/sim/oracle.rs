@@ -260,7 +260,8 @@ impl Oracle {
         self.note_all(now, What::HostFlushFailed);
         for sector in &self.unsettled {
             for version in &mut self.sectors[index(*sector)].versions {
-                version.tainted |= version.ended > self.flushed;
+                // A flush has nothing to do with a write that was not done, so it saved none.
+                version.tainted |= version.ended > self.flushed || !version.done;
             }
         }
     }

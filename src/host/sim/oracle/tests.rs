@@ -248,6 +248,19 @@ fn what_was_flushed_before_a_flush_failed_is_safe() {
 }
 
 #[test]
+fn a_flush_does_not_save_a_cancelled_write_from_a_later_failure() {
+    for survivor in [BASE, Content::Pattern(1)] {
+        let mut story = Story::new();
+        let cancelled = story.write(0, Ending::Unsure);
+        story.flush();
+        story.0.host_flush_failed();
+        assert!(story.crash_to(Crash::Kill, 0, cancelled));
+        story.flush();
+        assert!(story.crash_to(Crash::PowerCut, 0, survivor));
+    }
+}
+
+#[test]
 fn zeros_of_a_write_and_zeros_of_nobody_are_one_content() {
     let mut story = Story::new();
     let id = story.0.begin_write(0, 4, true);
