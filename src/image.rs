@@ -1,10 +1,11 @@
 //! The Rust face: an image on a host.
 //!
-//! An [`Image`] joins an engine to the [`Host`] that carries its effects out; a host serves one image at a time.
-//! All of it belongs to one thread. Requests are submitted with a callback, which runs exactly once,
-//! from [`Image::poll`] or from one of the calls that poll for you ([`Image::cancel`], [`Image::drain`],
-//! [`Image::close`], dropping, the synchronous forms), never inside the call that submitted the request. A
-//! callback may submit and cancel. Offsets and lengths are bytes of the guest's disk.
+//! An [`Image`] joins an engine to the [`Host`] that carries its effects out; a host serves one
+//! image at a time. All of it belongs to one thread. Requests are submitted with a callback, which
+//! runs exactly once, from [`Image::poll`] or from one of the calls that poll for you
+//! ([`Image::cancel`], [`Image::drain`], [`Image::close`], dropping, the synchronous forms), never
+//! inside the call that submitted the request. A callback may submit and cancel. Offsets and
+//! lengths are bytes of the guest's disk.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -29,8 +30,8 @@ pub use info::{Info, MapPiece, MapState};
 
 /// An image that is open.
 ///
-/// Dropped without [`close`](Image::close), it waits for what is under way, closes its files, and is
-/// recovered when it is opened again.
+/// Dropped without [`close`](Image::close), it waits for what is under way, closes its files, and
+/// is recovered when it is opened again.
 pub struct Image {
     /// Dropped first, and with it the files.
     core: Rc<Core>,
@@ -140,8 +141,9 @@ impl Image {
     /// Opens the image `name`, and recovers it where it was not shut down cleanly.
     ///
     /// # Errors
-    /// What the host says of a file; an image that breaks a rule of the format, that asks for something
-    /// which `options` do not allow, or that only tools may open. The image is then as it was.
+    /// What the host says of a file; an image that breaks a rule of the format, that asks for
+    /// something which `options` do not allow, or that only tools may open. The image is then as it
+    /// was.
     pub fn open(host: &Rc<dyn Host>, name: &str, options: &OpenOptions) -> Result<Self> {
         let world = World::new(host);
         let core = world.drive(open(world.executor(), name.to_owned(), options.clone()))?;
@@ -181,7 +183,8 @@ impl Image {
     /// Reads from `offset` into `iov`. 0 or -errno goes to `callback`.
     ///
     /// # Errors
-    /// A range outside the disk or not in whole sectors; an image being closed. The callback does not run.
+    /// A range outside the disk or not in whole sectors; an image being closed. The callback does
+    /// not run.
     ///
     /// # Safety
     /// `iov` and its memory stay valid until the callback has run or [`cancel`](Self::cancel) has
@@ -227,8 +230,8 @@ impl Image {
             .map(|started| self.go_on(started))
     }
 
-    /// Brings what is missing of `len` bytes at `offset` from the base image into this one. 0 or -errno
-    /// goes to `callback`.
+    /// Brings what is missing of `len` bytes at `offset` from the base image into this one. 0 or
+    /// -errno goes to `callback`.
     ///
     /// # Errors
     /// As for [`submit_write`](Self::submit_write).
@@ -248,8 +251,8 @@ impl Image {
         started.request
     }
 
-    /// Cancels a request, and waits until nothing of it is under way. True: its callback will not run.
-    /// False: it had ended before, and its callback has run or will run.
+    /// Cancels a request, and waits until nothing of it is under way. True: its callback will not
+    /// run. False: it had ended before, and its callback has run or will run.
     pub fn cancel(&self, request: RequestId) -> bool {
         if !self.core.cancel(request, Cancel::Silent) {
             return false;
@@ -270,9 +273,9 @@ impl Image {
         }
     }
 
-    /// Runs the callbacks that are due or, where none is, the host's loop once and then those that are.
-    /// Waits at most `timeout`; `None`: for ever. False: nothing can happen any more, since nothing is under
-    /// way or the host is gone.
+    /// Runs the callbacks that are due or, where none is, the host's loop once and then those that
+    /// are. Waits at most `timeout`; `None`: for ever. False: nothing can happen any more, since
+    /// nothing is under way or the host is gone.
     pub fn poll(&self, timeout: Option<Duration>) -> bool {
         if self.run_callbacks() {
             return true;
@@ -325,7 +328,8 @@ impl Image {
             iov_base: bytes.as_mut_ptr().cast(),
             iov_len: bytes.len(),
         };
-        // SAFETY: `iov` and `bytes` are borrowed until `wait_for` returns, when the request is over.
+        // SAFETY: `iov` and `bytes` are borrowed until `wait_for` returns, when the request is
+        // over.
         let iov = unsafe { IoVecs::from_raw(&raw const iov, 1) };
         self.wait_for(|slot| self.core.read(offset, iov, slot))
     }
@@ -352,8 +356,8 @@ impl Image {
             iov_base: base,
             iov_len: bytes.len(),
         };
-        // SAFETY: `iov` and `bytes` are borrowed until `wait_for` returns, when the request is over; a
-        // write only reads the memory.
+        // SAFETY: `iov` and `bytes` are borrowed until `wait_for` returns, when the request is
+        // over; a write only reads the memory.
         let iov = unsafe { IoVecs::from_raw(&raw const iov, 1) };
         self.wait_for(|slot| self.core.write(offset, iov, fua, slot))
     }
@@ -391,8 +395,8 @@ impl Image {
     /// Ends all requests, brings the image to rest, and closes its files, whatever is returned.
     ///
     /// # Errors
-    /// Not everything could be written: what completed flushes covered is safe, and is recovered when
-    /// the image is opened again.
+    /// Not everything could be written: what completed flushes covered is safe, and is recovered
+    /// when the image is opened again.
     pub fn close(self) -> Result<()> {
         self.core.begin_close();
         self.drain();
@@ -405,7 +409,8 @@ impl Image {
         self.world.drive(async move { core.shut_down().await })
     }
 
-    /// Forgets the image as a crash would: nothing more is written, no callback runs, no file is closed.
+    /// Forgets the image as a crash would: nothing more is written, no callback runs, no file is
+    /// closed.
     ///
     /// # Safety
     /// The host touches no memory of an operation under way any more.

@@ -124,8 +124,8 @@ fn what_is_written_is_read_in_every_layout() {
     }
 }
 
-/// Seed 1795361434467: the guest's write made the block's bit guest-dirty, and of the two chunks that
-/// hold the block only the entry of the one that it wrote to.
+/// Seed 1795361434467: the guest's write made the block's bit guest-dirty, and of the two chunks
+/// that hold the block only the entry of the one that it wrote to.
 #[test]
 fn a_write_into_a_copied_block_commits_every_chunk_of_the_block() {
     let bench = Bench::new();

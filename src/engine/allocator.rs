@@ -8,13 +8,13 @@
 //!     └── give_back ───┴── last leave ────┘
 //! ```
 //!
-//! A reserved chunk's place is made to exist, and to read zeros. While it is pending only its writers know
-//! it, and are counted: a read finds its part of the disk unallocated, a commit does not see it. The
-//! first write into it that completes publishes it; when the last writer leaves and none has, it is free
-//! again. A published chunk is never given back in version 1.
+//! A reserved chunk's place is made to exist, and to read zeros. While it is pending only its
+//! writers know it, and are counted: a read finds its part of the disk unallocated, a commit does
+//! not see it. The first write into it that completes publishes it; when the last writer leaves and
+//! none has, it is free again. A published chunk is never given back in version 1.
 //!
-//! Which free chunks may hold old content: all that lay within the storage when the image was opened
-//! (whatever was cut off then might come back), and those that were given back.
+//! Which free chunks may hold old content: all that lay within the storage when the image was
+//! opened (whatever was cut off then might come back), and those that were given back.
 
 use crate::format::table::MAX_NUMBER;
 use std::collections::BTreeMap;

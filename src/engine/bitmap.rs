@@ -1,8 +1,8 @@
 //! The bitmap in memory: which blocks the data region holds (FORMAT.md, "Bitmap").
 //!
-//! Bits are words that several threads may read while one sets them. In version 1 a bit only ever goes
-//! from 0 to 1, so a writer that sees an old word merely takes the longer way. (A second queue that
-//! reads would have to see every bit that was set before its request was submitted.)
+//! Bits are words that several threads may read while one sets them. In version 1 a bit only ever
+//! goes from 0 to 1, so a writer that sees an old word merely takes the longer way. (A second queue
+//! that reads would have to see every bit that was set before its request was submitted.)
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,8 +1,9 @@
 //! Claims: what a write holds of the data region, from finding its chunks to making them visible.
 //!
 //! Whoever finds a chunk of the disk unallocated locks its entry until the chunk has a place that
-//! exists and is zero; everybody who comes later finds it pending, and counts himself in. A [`Claim`]
-//! gives its shares back when it is dropped; what was published meanwhile is out of its hands.
+//! exists and is zero; everybody who comes later finds it pending, and counts himself in. A
+//! [`Claim`] gives its shares back when it is dropped; what was published meanwhile is out of its
+//! hands.
 
 use std::ops::Range;
 
@@ -116,7 +117,8 @@ impl<'a> Claim<'a> {
             }
         }
         if by == Writer::Guest {
-            // The bits of these blocks will be committed, so the entries of all that they touch must be.
+            // The bits of these blocks will be committed, so the entries of all that they touch
+            // must be.
             dirty.adopt(&blocks, &layer.entries_of(&layer.widened(&self.span)));
         }
     }
@@ -204,8 +206,8 @@ impl Drop for Reserved<'_> {
     }
 }
 
-/// Grows the storage up to `end`: by `unit` at once, or, where there is no room for that, just as far
-/// as it must.
+/// Grows the storage up to `end`: by `unit` at once, or, where there is no room for that, just as
+/// far as it must.
 async fn grow(core: &Core, end: u64, unit: u64) -> Result<()> {
     let data = &core.layer.data;
     if end <= data.length.get() {

@@ -1,14 +1,15 @@
 //! Close: a checkpoint, an empty journal, and last of all the word that all is well.
 //!
 //! ```text
-//!   trim ──▶ checkpoint ──▶ zero every record of the journal ──▶ flush ──▶ clean_shutdown = 1 ──▶ flush
+//!   trim ──▶ checkpoint ──▶ zero every record of the journal ──▶ flush ──▶ clean_shutdown = 1 ──▶
+//!   flush
 //! ```
 //!
-//! What the storage grew by and nobody wrote is trimmed, so that the next session finds no chunk there that it
-//! had to zero; where the trim is lost, it lost zeros.
+//! What the storage grew by and nobody wrote is trimmed, so that the next session finds no chunk
+//! there that it had to zero; where the trim is lost, it lost zeros.
 //!
-//! Cut anywhere, the image is recovered at its next open; records that were not zeroed yet say what table and
-//! bitmap say already. After a failed flush nothing is written: the next open recovers.
+//! Cut anywhere, the image is recovered at its next open; records that were not zeroed yet say what
+//! table and bitmap say already. After a failed flush nothing is written: the next open recovers.
 
 use std::rc::Rc;
 
@@ -24,8 +25,8 @@ impl Core {
     /// Brings the image to rest. No request may be under way.
     ///
     /// # Errors
-    /// A flush that failed, now or before, or metadata that could not be written: what completed flushes
-    /// covered is safe, and the next open recovers it.
+    /// A flush that failed, now or before, or metadata that could not be written: what completed
+    /// flushes covered is safe, and the next open recovers it.
     pub(crate) async fn shut_down(self: &Rc<Self>) -> Result<()> {
         debug_assert_eq!(
             self.requests.live(),
@@ -74,8 +75,8 @@ impl Core {
         flush_or_stop(self, &self.layer.metadata).await
     }
 
-    /// Where there is a journal, its flag says whether it must be replayed; elsewhere it stays as it
-    /// was found.
+    /// Where there is a journal, its flag says whether it must be replayed; elsewhere it stays as
+    /// it was found.
     async fn say_clean(&self) -> Result<()> {
         if self.layer.geometry.journal.is_none() {
             return Ok(());

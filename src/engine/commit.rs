@@ -9,11 +9,11 @@
 //!   in place:  table ──▶ flush ──▶ bitmap ──▶ flush     (no bit before the entry it needs)
 //! ```
 //!
-//! Rounds never overlap. A flush that arrives during one shares the next, so any number of them cost one
-//! round. A round in place is also a checkpoint: it writes what the journal had committed as well, and
-//! the journal starts again at its first sector. A round that fails leaves everything in it
-//! guest-dirty; a *flush* that fails ends all writing until the image is opened again, because the
-//! kernel may have dropped what it could not write.
+//! Rounds never overlap. A flush that arrives during one shares the next, so any number of them
+//! cost one round. A round in place is also a checkpoint: it writes what the journal had committed
+//! as well, and the journal starts again at its first sector. A round that fails leaves everything
+//! in it guest-dirty; a *flush* that fails ends all writing until the image is opened again,
+//! because the kernel may have dropped what it could not write.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -50,7 +50,8 @@ pub(super) struct Committer {
     running: Cell<bool>,
     /// Completed writes of data.
     writes: Cell<u64>,
-    /// What `writes` was when the last good flush of the data was submitted; `None`: none since open.
+    /// What `writes` was when the last good flush of the data was submitted; `None`: none since
+    /// open.
     flushed: Cell<Option<u64>>,
 }
 
@@ -269,8 +270,8 @@ impl Plan {
     }
 }
 
-/// Flushes the data, unless nothing was written to it since the last time; the first time after open
-/// always, and the metadata too, since an earlier process may have left something in a cache.
+/// Flushes the data, unless nothing was written to it since the last time; the first time after
+/// open always, and the metadata too, since an earlier process may have left something in a cache.
 async fn flush_data(core: &Core) -> Result<()> {
     let committer = &core.committer;
     let writes = committer.writes.get();

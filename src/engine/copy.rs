@@ -1,9 +1,10 @@
 //! Copies from the base: what copy-on-read and prefetching store.
 //!
-//! A copy never stands in the guest's way. It reads the base without a lock, and then only *tries* to
-//! lock the blocks: where a write holds or waits for them it drops what it has read, since that write
-//! will bring the blocks in. With the lock it looks at the bitmap again and stores what is still missing.
-//! What it has stored is copy-dirty: losing it in a crash costs another copy, and no flush waits for it.
+//! A copy never stands in the guest's way. It reads the base without a lock, and then only *tries*
+//! to lock the blocks: where a write holds or waits for them it drops what it has read, since that
+//! write will bring the blocks in. With the lock it looks at the bitmap again and stores what is
+//! still missing. What it has stored is copy-dirty: losing it in a crash costs another copy, and no
+//! flush waits for it.
 
 use std::ops::Range;
 use std::rc::Rc;

@@ -1,7 +1,8 @@
 //! The engine of one image that is open: what its requests share, and where each one enters.
 //!
-//! A request whose place on disk is known and committed takes the [fast path](super::fast_path): the one
-//! operation it needs is returned by value, and the host's answer ends it. Every other request becomes a task.
+//! A request whose place on disk is known and committed takes the [fast path](super::fast_path):
+//! the one operation it needs is returned by value, and the host's answer ends it. Every other
+//! request becomes a task.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -150,8 +151,8 @@ impl Core {
         }))
     }
 
-    /// Makes every write durable that completed before. A flush that failed, now or earlier, is told to
-    /// the listener.
+    /// Makes every write durable that completed before. A flush that failed, now or earlier, is
+    /// told to the listener.
     ///
     /// # Errors
     /// An image being closed.
@@ -223,8 +224,8 @@ impl Core {
         self.closing.set(true);
     }
 
-    /// A write of the data of `range` is over: the next flush has something to do, and where the write was
-    /// `complete`, the file reaches at least up to its end.
+    /// A write of the data of `range` is over: the next flush has something to do, and where the
+    /// write was `complete`, the file reaches at least up to its end.
     #[inline]
     pub(super) fn data_written(&self, range: &Range<u64>, complete: bool) {
         self.committer.data_written();
@@ -300,7 +301,8 @@ impl Core {
         self.header.borrow().clone()
     }
 
-    /// How many chunk numbers below the highest one in use are free, and how many chunks are pending.
+    /// How many chunk numbers below the highest one in use are free, and how many chunks are
+    /// pending.
     pub(crate) fn free_and_pending(&self) -> (u64, u64) {
         let allocator = self.allocator.borrow();
         (allocator.holes(), allocator.pending() as u64)

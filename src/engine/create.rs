@@ -23,8 +23,8 @@ use super::task::Executor;
 /// Creates the image `name`, and its data file where it has one; files of these names are emptied.
 ///
 /// # Errors
-/// Options that do not fit together; what the host says of a file. Whatever stands at `name` then is no
-/// image, unless the options were refused before anything was touched.
+/// Options that do not fit together; what the host says of a file. Whatever stands at `name` then
+/// is no image, unless the options were refused before anything was touched.
 pub(crate) async fn create(
     executor: Rc<Executor>,
     name: String,

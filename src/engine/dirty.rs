@@ -1,10 +1,11 @@
 //! Dirty state: which bits and entries memory has and the disk has not.
 //!
 //! - *guest-dirty*: set by a write of the guest; the next flush must commit it.
-//! - *copy-dirty*: set by a copy from the base. Losing it costs a copy, so it needs no commit of its own;
-//!   but the guest's next write there makes it guest-dirty, or that write would be lost with the copy.
-//! - *stale*: committed by the journal, so the disk's bitmap and table do not show it yet; a checkpoint
-//!   brings them up to date.
+//! - *copy-dirty*: set by a copy from the base. Losing it costs a copy, so it needs no commit of
+//!   its own; but the guest's next write there makes it guest-dirty, or that write would be lost
+//!   with the copy.
+//! - *stale*: committed by the journal, so the disk's bitmap and table do not show it yet; a
+//!   checkpoint brings them up to date.
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! What goes wrong: a small stable kind to decide by, and a message to read.
 //!
-//! Two layers: [`FormatError`] and [`HostError`] say what is wrong with the bytes and with the world;
-//! an [`Error`] says what that means for the image, with the errno a C caller gets.
+//! Two layers: [`FormatError`] and [`HostError`] say what is wrong with the bytes and with the
+//! world; an [`Error`] says what that means for the image, with the errno a C caller gets.
 
 use std::fmt;
 

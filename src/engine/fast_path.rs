@@ -1,8 +1,10 @@
-//! The fast path: a request that needs one operation, with the guest's own iovecs, and nothing else.
+//! The fast path: a request that needs one operation, with the guest's own iovecs, and nothing
+//! else.
 //!
-//! No task, no lock, no copy, no allocation. A read qualifies where all of it is in one piece of one file; a
-//! write where its blocks are present, its chunks allocated and in one piece, and all of that is
-//! committed or guest-dirty: an overwrite of what is only copy-dirty would be lost with the copy.
+//! No task, no lock, no copy, no allocation. A read qualifies where all of it is in one piece of
+//! one file; a write where its blocks are present, its chunks allocated and in one piece, and all
+//! of that is committed or guest-dirty: an overwrite of what is only copy-dirty would be lost with
+//! the copy.
 
 use std::ops::Range;
 

@@ -181,7 +181,8 @@ pub(crate) async fn join(transfers: Vec<Transfer<'_>>) -> Result<()> {
     result
 }
 
-/// Whether the answer `returned` says that all of `range` was read or written; `what` names the deed.
+/// Whether the answer `returned` says that all of `range` was read or written; `what` names the
+/// deed.
 #[inline]
 pub(crate) fn transferred(
     returned: i64,

@@ -1,9 +1,9 @@
 //! The header on disk: changed one sector at a time (DESIGN.md, "Header").
 //!
 //! - A flag: its sector alone.
-//! - A name: its first sector alone, where the new name ends there. Else the later sectors first; and
-//!   where the old name needs them too, the name is marked as half changed while they disagree, so
-//!   that whoever opens the image then is told which update to repeat.
+//! - A name: its first sector alone, where the new name ends there. Else the later sectors first;
+//!   and where the old name needs them too, the name is marked as half changed while they disagree,
+//!   so that whoever opens the image then is told which update to repeat.
 //! - A new image: everything but the magic's sector, then that.
 
 use crate::format::header::{

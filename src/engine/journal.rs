@@ -1,16 +1,16 @@
 //! The journal as a place: how far it is used, and where the next sectors go.
 //!
-//! Laps: a checkpoint makes every record superfluous, and the next one goes to the first sector again. Records
-//! of earlier laps stay behind it, and a replay applies them too; that is harmless, because a bit is
-//! only ever set and an entry is assigned once, and both are in place already.
+//! Laps: a checkpoint makes every record superfluous, and the next one goes to the first sector
+//! again. Records of earlier laps stay behind it, and a replay applies them too; that is harmless,
+//! because a bit is only ever set and an entry is assigned once, and both are in place already.
 
 use std::ops::Range;
 
 use crate::format::geometry::Region;
 use crate::format::units::{SECTOR, index};
 
-/// Pages of the journal are filled with zeros this far ahead, in bytes: a write into a hole makes the
-/// flush behind it about twice as slow.
+/// Pages of the journal are filled with zeros this far ahead, in bytes: a write into a hole makes
+/// the flush behind it about twice as slow.
 const FILL_STEP: u64 = 64 << 10;
 
 /// A journal in use. All places in it are bytes from its start.

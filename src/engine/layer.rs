@@ -7,10 +7,10 @@
 //!                                no table ───────────▶ data file, D + v
 //! ```
 //!
-//! A [`Layer`] answers for one image, and is all that a read needs. Of the image that the guest writes
-//! it is also the view that every published write changes, always towards "present" and
-//! "allocated"; the layers below it never change. What lies past the end of a data file reads as zeros;
-//! a chunk that begins there is lost (FORMAT.md, "Reading a sector").
+//! A [`Layer`] answers for one image, and is all that a read needs. Of the image that the guest
+//! writes it is also the view that every published write changes, always towards "present" and
+//! "allocated"; the layers below it never change. What lies past the end of a data file reads as
+//! zeros; a chunk that begins there is lost (FORMAT.md, "Reading a sector").
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -53,8 +53,8 @@ impl<'a> Extent<'a> {
         }
     }
 
-    /// The start of `range`, as far as a file of `length` bytes holds it, in which the range begins at
-    /// `place`; past the file's end, zeros.
+    /// The start of `range`, as far as a file of `length` bytes holds it, in which the range begins
+    /// at `place`; past the file's end, zeros.
     #[inline]
     fn in_file(range: Range<u64>, file: &'a File, place: u64, length: u64) -> Self {
         let reach = length.saturating_sub(place);
@@ -148,7 +148,8 @@ impl Layer {
         extents(range, |rest| self.extent(rest))
     }
 
-    /// The extent at the start of `range`, as long as it is known to go on, at most to the range's end.
+    /// The extent at the start of `range`, as long as it is known to go on, at most to the range's
+    /// end.
     #[inline]
     pub(crate) fn extent(&self, range: Range<u64>) -> Extent<'_> {
         let Some(bitmap) = self

@@ -1,8 +1,8 @@
 //! Loading: the metadata of one image, in memory and checked, with nothing written.
 //!
-//! Where the image was not shut down cleanly its journal is replayed into memory, so a read-only open sees
-//! what a recovery would restore. Everything here comes from a file that may be hostile: it is
-//! checked before it is believed, after the replay as well.
+//! Where the image was not shut down cleanly its journal is replayed into memory, so a read-only
+//! open sees what a recovery would restore. Everything here comes from a file that may be hostile:
+//! it is checked before it is believed, after the replay as well.
 
 use std::rc::Rc;
 
@@ -51,8 +51,8 @@ pub(super) struct Loaded {
     pub(super) shutdown: Shutdown,
 }
 
-/// Opens an image's metadata file and reads all of it. `decode` reads the header; bitmap and table may
-/// take `memory` bytes, of which what they take is taken off.
+/// Opens an image's metadata file and reads all of it. `decode` reads the header; bitmap and table
+/// may take `memory` bytes, of which what they take is taken off.
 pub(super) async fn load(
     executor: &Rc<Executor>,
     request: OpenRequest,

@@ -2,13 +2,14 @@
 //!
 //! It touches no file, clock or thread by itself. To find your way:
 //!
-//! - [`core`] is where requests enter, [`request`] what becomes of them, [`task`] runs those that need
-//!   several steps, [`fast_path`] serves those that do not;
-//! - [`read`], [`write`](mod@write) and [`copy`] are the steps, over [`layer`] (where bytes are: [`bitmap`], [`table`],
-//!   base images), [`claim`] and [`allocator`] (what a write holds of the data), [`range_lock`];
+//! - [`core`] is where requests enter, [`request`] what becomes of them, [`task`] runs those that
+//!   need several steps, [`fast_path`] serves those that do not;
+//! - [`read`], [`write`](mod@write) and [`copy`] are the steps, over [`layer`] (where bytes are:
+//!   [`bitmap`], [`table`], base images), [`claim`] and [`allocator`] (what a write holds of the
+//!   data), [`range_lock`];
 //! - [`dirty`], [`commit`], [`record`] and [`journal`] are how it becomes durable;
-//! - [`create`], [`open`], [`load`], [`objections`], [`recovery`], [`close`], [`update`], [`resize`] and
-//!   [`header`] are an image's life.
+//! - [`create`], [`open`], [`load`], [`objections`], [`recovery`], [`close`], [`update`],
+//!   [`resize`] and [`header`] are an image's life.
 
 mod allocator;
 mod bitmap;

@@ -1,9 +1,9 @@
 //! Names inside an image: what an image asks to be opened, and whether it may.
 //!
-//! An image is input from a stranger. A name in its header is followed only as far as the open options say
-//! (DESIGN.md, "What the library never does on an image's word"); the refusal says which name it was and
-//! which option would allow it. That no symbolic link leads out of the folder only the host can see, so
-//! the folder goes along with the request.
+//! An image is input from a stranger. A name in its header is followed only as far as the open
+//! options say (DESIGN.md, "What the library never does on an image's word"); the refusal says
+//! which name it was and which option would allow it. That no symbolic link leads out of the folder
+//! only the host can see, so the folder goes along with the request.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -32,7 +32,8 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// A name that a user gave for the image `image`: relative to the image's folder, and free to leave it.
+    /// A name that a user gave for the image `image`: relative to the image's folder, and free to
+    /// leave it.
     pub(super) fn by_user(image: &str, name: &str) -> Self {
         Self {
             name: text(&folder_of(image).join(name)),

@@ -1,8 +1,8 @@
 //! Open: from a name to an engine that takes requests.
 //!
-//! First everything is read and checked: the image's metadata, its data file, its base images down the chain. Only then
-//! is anything written ([`recovery`](super::recovery)), so an open that fails leaves the image as
-//! it was.
+//! First everything is read and checked: the image's metadata, its data file, its base images down
+//! the chain. Only then is anything written ([`recovery`](super::recovery)), so an open that fails
+//! leaves the image as it was.
 
 use std::rc::Rc;
 
@@ -27,8 +27,8 @@ use super::task::Executor;
 /// Opens the image `name`.
 ///
 /// # Errors
-/// What the host says of a file; an image that breaks a rule of the format, or asks for what `options` do
-/// not allow; an image that only tools may open.
+/// What the host says of a file; an image that breaks a rule of the format, or asks for what
+/// `options` do not allow; an image that only tools may open.
 pub(crate) async fn open(
     executor: Rc<Executor>,
     name: String,
@@ -175,8 +175,8 @@ fn require_raw(file: &str, field: &str, fmt: &str) -> Result<()> {
     ))
 }
 
-/// Finds the free chunks. All within the storage may hold old content. A file that ends within the last
-/// chunk is extended to that chunk's end.
+/// Finds the free chunks. All within the storage may hold old content. A file that ends within the
+/// last chunk is extended to that chunk's end.
 async fn free_chunks(layer: &Layer) -> Result<Allocator> {
     let Some(table) = &layer.table else {
         return Ok(Allocator::default());

@@ -9,8 +9,8 @@ pub use super::names::Follow;
 pub struct OpenOptions {
     /// No write is allowed, and nothing is written, not even to recover.
     pub read_only: bool,
-    /// Opens, read-only, what a guest may not have: a crashed image without a journal, one that lost
-    /// chunks, one whose base became too short.
+    /// Opens, read-only, what a guest may not have: a crashed image without a journal, one that
+    /// lost chunks, one whose base became too short.
     pub tools: bool,
     /// Opens read-only whoever else has the image open; what it shows may be half written.
     pub unlocked: bool,

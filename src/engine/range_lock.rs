@@ -1,10 +1,10 @@
 //! Range locks: who works on which part of the disk, first come, first served.
 //!
-//! Holders and waiters stand in one list in order of arrival. A range is held once no earlier range in
-//! the list overlaps it; so two waiters that do not touch each other pass independently, and nobody is
-//! overtaken by a later one on the same block. (The order in which the engine takes several locks is in
-//! [`write`](mod@super::write).) A guard gives its range back when it is dropped, by
-//! success, error or cancel alike.
+//! Holders and waiters stand in one list in order of arrival. A range is held once no earlier range
+//! in the list overlaps it; so two waiters that do not touch each other pass independently, and
+//! nobody is overtaken by a later one on the same block. (The order in which the engine takes
+//! several locks is in [`write`](mod@super::write).) A guard gives its range back when it is
+//! dropped, by success, error or cancel alike.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;

@@ -1,4 +1,5 @@
-//! A set of numbers as ranges, neighbours merged: small where the numbers come in runs, however long.
+//! A set of numbers as ranges, neighbours merged: small where the numbers come in runs, however
+//! long.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

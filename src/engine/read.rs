@@ -1,8 +1,9 @@
 //! Reads that need more than one operation, or none: one scatter list a region, straight into the
 //! guest's memory.
 //!
-//! A read takes no lock. Where it began before a write of the same blocks was published, it may still
-//! go to the base: that content does not change, and is what the disk held when the read was submitted.
+//! A read takes no lock. Where it began before a write of the same blocks was published, it may
+//! still go to the base: that content does not change, and is what the disk held when the read was
+//! submitted.
 
 use std::ops::Range;
 

@@ -1,8 +1,9 @@
 //! Journal sectors: what says that bits and entries changed.
 //!
-//! A sector holds at most one bitmap record, and beside it the entries of every chunk which the record's blocks
-//! touch, unless they were durable before the round; so each sector is right by itself, whichever
-//! others survive (FORMAT.md, "Journal"). Entries that no block needs go into sectors of their own.
+//! A sector holds at most one bitmap record, and beside it the entries of every chunk which the
+//! record's blocks touch, unless they were durable before the round; so each sector is right by
+//! itself, whichever others survive (FORMAT.md, "Journal"). Entries that no block needs go into
+//! sectors of their own.
 
 use std::ops::Range;
 
@@ -18,8 +19,8 @@ use super::layer::Layer;
 /// The most disk sectors that one bitmap record covers; far below what its field holds.
 const MOST_SECTORS: u64 = 1 << 31;
 
-/// The sectors that record `changes`; `None` where one block's entries do not fit into a sector, or all of it
-/// not into `room` bytes.
+/// The sectors that record `changes`; `None` where one block's entries do not fit into a sector, or
+/// all of it not into `room` bytes.
 pub(super) fn record(layer: &Layer, changes: &Changes, room: u64) -> Option<Vec<u8>> {
     let rest = changes.entries.clone();
     let mut recorder = Recorder {
@@ -53,8 +54,8 @@ struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
-    /// How far blocks from the start of `run` on fit into one sector with their entries; `None`: not even
-    /// the first.
+    /// How far blocks from the start of `run` on fit into one sector with their entries; `None`:
+    /// not even the first.
     fn fitting_end(&self, bitmap: &Bitmap, run: &Range<u64>) -> Option<u64> {
         let fits = |end: u64| {
             let entries = self.entries_of(bitmap, &(run.start..end));

@@ -1,13 +1,14 @@
 //! Recovery: an image that was read and checked becomes one that can be written.
 //!
-//! Until here nothing was written, so an open that fails leaves the image as it was. Each step here can be
-//! cut at any point, and the next open does all of it again:
+//! Until here nothing was written, so an open that fails leaves the image as it was. Each step here
+//! can be cut at any point, and the next open does all of it again:
 //!
-//! - *crashed*: flush; clean_shutdown = 0 and the whole table; flush; the whole bitmap; flush. Even where
-//!   the replay changed nothing: what was read may stand in a cache that a failed flush left behind.
+//! - *crashed*: flush; clean_shutdown = 0 and the whole table; flush; the whole bitmap; flush. Even
+//!   where the replay changed nothing: what was read may stand in a cache that a failed flush left
+//!   behind.
 //! - *no journal*: the same, but the flag stays as it is.
-//! - *closed with records left in the journal*: they are zeroed, the first sector last, so that it says
-//!   "not empty" until the others are gone.
+//! - *closed with records left in the journal*: they are zeroed, the first sector last, so that it
+//!   says "not empty" until the others are gone.
 //! - then clean_shutdown = 0, durable before anything else is written.
 
 use crate::format::geometry::Region;
@@ -45,8 +46,8 @@ pub(super) async fn make_writable(
     metadata.flush().await
 }
 
-/// Writes the whole table and the whole bitmap, in this order, durably; `header` where its flag is to
-/// be written with them.
+/// Writes the whole table and the whole bitmap, in this order, durably; `header` where its flag is
+/// to be written with them.
 async fn rewrite(layer: &Layer, header: Option<&Header>) -> Result<()> {
     let metadata = &layer.metadata;
     if header.is_none() && layer.table.is_none() && layer.bitmap.is_none() {

@@ -1,8 +1,8 @@
 //! Requests: what the guest asked for and has not been told the end of.
 //!
 //! A request ends exactly once, by [`Requests::finish`]. Unless it was cancelled silently, its
-//! [`Completion`] then waits in a queue until the owner of the image passes it on, never inside the call
-//! that submitted it.
+//! [`Completion`] then waits in a queue until the owner of the image passes it on, never inside the
+//! call that submitted it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -151,7 +151,8 @@ impl Requests {
             .map(|request| (request.kind, request.range.clone()))
     }
 
-    /// Takes note that a request is cancelled; once it was silently, it stays so. False: it has ended.
+    /// Takes note that a request is cancelled; once it was silently, it stays so. False: it has
+    /// ended.
     pub(crate) fn cancel(&self, id: RequestId, how: Cancel) -> bool {
         let mut live = self.live.borrow_mut();
         let request = live.get_mut(id);

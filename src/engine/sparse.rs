@@ -14,7 +14,8 @@ use super::layer::{Backing, Source, extents};
 /// Bytes of the base that are looked at at once.
 const STEP: u64 = 1 << 20;
 
-/// Sets the bits of the regions of `region` bytes in which the base is all zero. Whole regions only.
+/// Sets the bits of the regions of `region` bytes in which the base is all zero. Whole regions
+/// only.
 pub(super) async fn mark_zeros(
     file: &File,
     base: &Backing,

@@ -1,8 +1,8 @@
 //! The table in memory: where each chunk of a compact image lies (FORMAT.md, "Table").
 //!
-//! Only published entries stand here; a chunk that is still being filled for the first time is known
-//! to the [allocator](super::allocator) alone, so neither a read nor a commit can see it. An *entry*
-//! counts chunks of the guest's disk, a *number* chunks of the data region.
+//! Only published entries stand here; a chunk that is still being filled for the first time is
+//! known to the [allocator](super::allocator) alone, so neither a read nor a commit can see it. An
+//! *entry* counts chunks of the guest's disk, a *number* chunks of the data region.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -106,8 +106,8 @@ impl Table {
         self.chunks.offset_of(number, self.data_start)
     }
 
-    /// Cuts `range` of the disk into runs that are in one piece in the data file, each with its place
-    /// there (`None`: unallocated). `number_of` says which chunk holds an entry.
+    /// Cuts `range` of the disk into runs that are in one piece in the data file, each with its
+    /// place there (`None`: unallocated). `number_of` says which chunk holds an entry.
     pub(crate) fn runs<'a>(
         &'a self,
         range: Range<u64>,

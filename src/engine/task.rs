@@ -1,15 +1,16 @@
 //! The executor: requests that need more than one step, as `async fn`s, without a runtime.
 //!
 //! A task asks for an operation and awaits its [`Ticket`]; the operation goes into the queue of
-//! effects, which whoever owns the engine hands to the host after the engine has returned. The host's
-//! answer carries the operation's token, the token knows its task, and the task runs on. No wakers:
-//! a result says which task waits for it, and so does everything else that a task can wait for
-//! ([`WaitList`]).
+//! effects, which whoever owns the engine hands to the host after the engine has returned. The
+//! host's answer carries the operation's token, the token knows its task, and the task runs on. No
+//! wakers: a result says which task waits for it, and so does everything else that a task can wait
+//! for ([`WaitList`]).
 //!
-//! The invariant that everything above leans on: **a task is never dropped while an operation of it is
-//! outstanding**. [`Executor::cancel`] only marks a task whose operations are under way; its future,
-//! and with it the task's locks, buffers and chunks, goes when the last of them is reported. A task may
-//! be polled although nothing that it waits for has come: every wait looks again.
+//! The invariant that everything above leans on: **a task is never dropped while an operation of it
+//! is outstanding**. [`Executor::cancel`] only marks a task whose operations are under way; its
+//! future, and with it the task's locks, buffers and chunks, goes when the last of them is
+//! reported. A task may be polled although nothing that it waits for has come: every wait looks
+//! again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -170,7 +171,8 @@ impl Executor {
         job.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    /// The task's future, to be polled; a cancelled one with nothing outstanding is dropped instead.
+    /// The task's future, to be polled; a cancelled one with nothing outstanding is dropped
+    /// instead.
     fn take_job(&self, id: TaskId) -> Option<Job> {
         let mut tasks = self.tasks.borrow_mut();
         let task = tasks.get_mut(id)?;
@@ -202,8 +204,8 @@ impl Executor {
         drop(job);
     }
 
-    /// Stops a task: it takes no further step, and goes in a [`run`](Self::run) as soon as nothing of it
-    /// is outstanding.
+    /// Stops a task: it takes no further step, and goes in a [`run`](Self::run) as soon as nothing
+    /// of it is outstanding.
     pub(crate) fn cancel(&self, id: TaskId) {
         if let Some(task) = self.tasks.borrow_mut().get_mut(id) {
             task.cancelled = true;
@@ -348,10 +350,11 @@ impl Executor {
             .count()
     }
 
-    /// Drops every task, and forgets operations and effects: nothing of them will happen any more. What the
-    /// tasks held is released, and files that go with them are asked to be closed.
+    /// Drops every task, and forgets operations and effects: nothing of them will happen any more.
+    /// What the tasks held is released, and files that go with them are asked to be closed.
     ///
-    /// The host must have nothing under way, or have promised that it touches no memory of it again.
+    /// The host must have nothing under way, or have promised that it touches no memory of it
+    /// again.
     pub(crate) fn abandon(&self) {
         self.effects.borrow_mut().clear();
         self.ready.borrow_mut().clear();
@@ -368,8 +371,9 @@ fn token_of(op: OpKey) -> Token {
 
 /// An operation under way; awaiting it gives what the host returned.
 ///
-/// Every ticket is awaited to its end (see [`File`](super::file::File)): a task that ended with one left
-/// would release memory and locks that the operation still needs, and the executor asserts that none does.
+/// Every ticket is awaited to its end (see [`File`](super::file::File)): a task that ended with one
+/// left would release memory and locks that the operation still needs, and the executor asserts
+/// that none does.
 pub(crate) struct Ticket<'a> {
     executor: &'a Executor,
     op: OpKey,
@@ -409,8 +413,8 @@ impl Drop for Ticket<'_> {
 pub(crate) struct WaitList(RefCell<Vec<TaskId>>);
 
 impl WaitList {
-    /// Waits until the next [`wake_all`](Self::wake_all), or a little less: the caller looks again and
-    /// waits again where nothing has changed.
+    /// Waits until the next [`wake_all`](Self::wake_all), or a little less: the caller looks again
+    /// and waits again where nothing has changed.
     pub(crate) async fn wait(&self, executor: &Executor) {
         self.0.borrow_mut().push(executor.current());
         let mut waited = false;

@@ -1,7 +1,7 @@
 //! Update: changes attributes of an image that nobody has open.
 //!
-//! Everything is checked on a copy of the header before anything is written. Then the image is recovered, its
-//! journal emptied, and the [header](super::header) changed one sector at a time.
+//! Everything is checked on a copy of the header before anything is written. Then the image is
+//! recovered, its journal emptied, and the [header](super::header) changed one sector at a time.
 //!
 //! The base image is not opened: this is how an image whose base has moved is mended.
 
@@ -27,8 +27,8 @@ use super::task::Executor;
 /// Changes `attributes` of the image `name`, in their order.
 ///
 /// # Errors
-/// A value that the image cannot have; an image that is in use, or that cannot be recovered. Where an
-/// attribute is refused, nothing was changed.
+/// A value that the image cannot have; an image that is in use, or that cannot be recovered. Where
+/// an attribute is refused, nothing was changed.
 pub(crate) async fn update(
     executor: Rc<Executor>,
     name: String,

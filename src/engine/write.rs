@@ -1,17 +1,19 @@
 //! Writes that find blocks missing or chunks unallocated.
 //!
 //! The steps, top to bottom: lock the missing blocks; claim the chunks; read from the base what the
-//! guest does not write of its first and last block; write all of it at once; publish. What was missing stays
-//! missing until the last step, so a failure or cancel before it shows nothing of the write there.
+//! guest does not write of its first and last block; write all of it at once; publish. What was
+//! missing stays missing until the last step, so a failure or cancel before it shows nothing of the
+//! write there.
 //!
 //! The races it must win:
-//! - Two writes to one missing block: the second waits for the lock, then *looks again* and finds the
-//!   block present, so that it does not put the base's content over what the first one wrote.
-//! - Two writes into one new chunk: the second counts itself in; whoever completes first publishes it.
+//! - Two writes to one missing block: the second waits for the lock, then *looks again* and finds
+//!   the block present, so that it does not put the base's content over what the first one wrote.
+//! - Two writes into one new chunk: the second counts itself in; whoever completes first publishes
+//!   it.
 //! - A write that runs into a copy-dirty block makes it guest-dirty when it is published.
 //!
-//! Locks are taken in one order: blocks, then the entries of chunks one at a time, then growth; whoever
-//! holds a later one never waits for an earlier one.
+//! Locks are taken in one order: blocks, then the entries of chunks one at a time, then growth;
+//! whoever holds a later one never waits for an earlier one.
 
 use std::ops::Range;
 use std::rc::Rc;

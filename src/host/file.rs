@@ -30,7 +30,8 @@ struct OpenFile {
     folder: Option<Folder>,
 }
 
-/// A folder whose entries the first flush makes durable; where that fails, the next one tries again.
+/// A folder whose entries the first flush makes durable; where that fails, the next one tries
+/// again.
 struct Folder {
     file: File,
     synced: OnceCell<()>,

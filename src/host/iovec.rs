@@ -1,10 +1,12 @@
-//! Memory that an operation reads or writes: the guest's scatter lists and the engine's own buffers.
+//! Memory that an operation reads or writes: the guest's scatter lists and the engine's own
+//! buffers.
 //!
 //! This is the one place where raw memory is touched on behalf of the engine. The guest's list is a
-//! pointer to `iovec`s that somebody else owns; taking one ([`IoVecs::from_raw`]) is the unsafe act,
-//! and carries the promise that the memory stays valid, and is not otherwise written, until the
-//! request that uses it has ended. A list of our own ([`IoVecList`]) holds a share of every buffer it
-//! points into, and an operation holds the list ([`Memory`]), so nothing goes while a host may use it.
+//! pointer to `iovec`s that somebody else owns; taking one ([`IoVecs::from_raw`]) is the unsafe
+//! act, and carries the promise that the memory stays valid, and is not otherwise written, until
+//! the request that uses it has ended. A list of our own ([`IoVecList`]) holds a share of every
+//! buffer it points into, and an operation holds the list ([`Memory`]), so nothing goes while a
+//! host may use it.
 //!
 //! A [`Buffer`] can be looked at only through `&mut`: while anybody else holds a share of it (an
 //! `Rc`), nobody can, so no reference ever overlaps what a host writes behind our back.
@@ -66,7 +68,8 @@ impl IoVecs {
     /// Fills the memory with zeros.
     pub fn zero(&self) {
         for v in self.as_slice() {
-            // SAFETY: `from_raw`'s promise: the memory is valid, and ours to write, until we are done.
+            // SAFETY: `from_raw`'s promise: the memory is valid, and ours to write, until we are
+            // done.
             unsafe { std::ptr::write_bytes(v.iov_base.cast::<u8>(), 0, v.iov_len) };
         }
     }
@@ -154,7 +157,8 @@ impl Memory {
         list.into()
     }
 
-    /// The list as an operation carries it; whoever submits the operation keeps `self` until it is over.
+    /// The list as an operation carries it; whoever submits the operation keeps `self` until it is
+    /// over.
     pub(crate) fn iovecs(&self) -> IoVecs {
         match self {
             Self::Guest(iov) => *iov,
@@ -244,7 +248,8 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let layout = Self::layout(self.len).expect("this layout made the buffer");
-        // SAFETY: `memory` came from the allocator with this very layout, and goes away with `self`.
+        // SAFETY: `memory` came from the allocator with this very layout, and goes away with
+        // `self`.
         unsafe { dealloc(self.memory.as_ptr(), layout) };
     }
 }

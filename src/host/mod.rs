@@ -1,8 +1,8 @@
 //! The world outside the engine: what carries its effects out.
 //!
-//! A [`Host`] opens files, starts reads, writes and flushes, and reports each one done exactly once.
-//! The engine never blocks in it, never assumes an order between two operations in flight, and
-//! believes that something is durable only when a flush that it submitted after the write's
+//! A [`Host`] opens files, starts reads, writes and flushes, and reports each one done exactly
+//! once. The engine never blocks in it, never assumes an order between two operations in flight,
+//! and believes that something is durable only when a flush that it submitted after the write's
 //! completion has completed.
 
 pub mod file;
@@ -89,8 +89,8 @@ pub struct Operation {
     pub kind: OpKind,
 }
 
-/// What an operation does. Its answer is a count of bytes (read, write), the new length (grow) or 0, or
-/// -errno.
+/// What an operation does. Its answer is a count of bytes (read, write), the new length (grow) or
+/// 0, or -errno.
 #[derive(Clone, Copy, Debug)]
 pub enum OpKind {
     /// Reads into the list. A count below the list's length means that the file ends there.
@@ -142,7 +142,8 @@ pub trait Host {
     /// Opens a file.
     ///
     /// # Errors
-    /// EBUSY where somebody else holds it, ENOENT, EACCES and so on, with a message that says what to do.
+    /// EBUSY where somebody else holds it, ENOENT, EACCES and so on, with a message that says what
+    /// to do.
     fn open(&self, request: &OpenRequest) -> Result<OpenedFile, HostError>;
 
     /// Closes a file on which no operation is outstanding, and gives up its lock.
@@ -153,7 +154,8 @@ pub trait Host {
     fn submit(&self, operation: Operation);
 
     /// Waits at most `timeout` (`None`: for ever) for something to happen, and hands each answer to
-    /// `done`. Returns `false` where nothing can happen any more: nothing is under way, or the host is gone.
+    /// `done`. Returns `false` where nothing can happen any more: nothing is under way, or the host
+    /// is gone.
     fn poll(&self, timeout: Option<Duration>, done: &mut dyn FnMut(Token, i64)) -> bool;
 
     /// Takes note of a message for whoever looks after the machine.

@@ -120,8 +120,8 @@ impl Image {
         pieces
     }
 
-    /// Whether the byte at `offset` is in this image, rather than in its base or nowhere, and for how many of
-    /// `len` bytes the answer holds.
+    /// Whether the byte at `offset` is in this image, rather than in its base or nowhere, and for
+    /// how many of `len` bytes the answer holds.
     pub fn is_allocated(&self, offset: u64, len: u64) -> (bool, u64) {
         let end = offset.saturating_add(len).min(self.virtual_size());
         let is_here = |e: &Extent<'_>| e.depth == 0 && !matches!(e.source, Source::Zero);

@@ -25,8 +25,8 @@ fn flushes(executor: &Executor) -> Vec<Token> {
     .collect()
 }
 
-/// A task that awaits `operations` flushes one after the other, and says whether it ended and whether it is
-/// gone.
+/// A task that awaits `operations` flushes one after the other, and says whether it ended and
+/// whether it is gone.
 fn task(executor: &Rc<Executor>, operations: usize) -> (TaskId, Rc<Cell<i64>>, Rc<Cell<bool>>) {
     let (sum, gone) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
     let (inner, trace, exec) = (
