@@ -3,6 +3,11 @@
 //! They exist only with the feature `sim`; without it [`planted`] is the constant `false`, and the
 //! compiler leaves nothing of them.
 
+#![cfg_attr(
+    not(feature = "sim"),
+    allow(unreachable_pub, dead_code, reason = "only the simulation reaches this from outside")
+)]
+
 /// A mistake that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Canary {

@@ -1,8 +1,8 @@
 //! Close: a checkpoint, an empty journal, and last of all the word that all is well.
 //!
 //! ```text
-//!   trim ──▶ checkpoint ──▶ zero every record of the journal ──▶ flush ──▶ clean_shutdown = 1 ──▶
-//!   flush
+//!   trim ──▶ checkpoint ──▶ zero every record of the journal ──▶ flush
+//!        ──▶ clean_shutdown = 1 ──▶ flush
 //! ```
 //!
 //! What the storage grew by and nobody wrote is trimmed, so that the next session finds no chunk

@@ -14,7 +14,10 @@
 mod allocator;
 mod bitmap;
 mod buffer;
+#[cfg(feature = "sim")]
 pub mod canary;
+#[cfg(not(feature = "sim"))]
+mod canary;
 mod claim;
 mod close;
 mod commit;
