@@ -5,7 +5,11 @@
 
 #![cfg_attr(
     not(feature = "sim"),
-    allow(unreachable_pub, dead_code, reason = "only the simulation reaches this from outside")
+    allow(
+        unreachable_pub,
+        dead_code,
+        reason = "only the simulation reaches this from outside"
+    )
 )]
 
 /// A mistake that can be planted.

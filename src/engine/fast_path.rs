@@ -73,10 +73,9 @@ impl Core {
 
     /// Ends a request of the fast path by the host's answer.
     pub(super) fn end_direct(&self, request: RequestId, returned: i64) {
-        let (kind, range) = self
-            .requests
-            .look_up(request)
-            .expect("it outlives its operation");
+        let Some((kind, range)) = self.requests.look_up(request) else {
+            return; // ended before, because the host seemed to be gone
+        };
         let name = || format!("{} on '{}'", kind.name(), self.layer.metadata.name());
         let result = transferred(returned, &range, name);
         if let Err(error) = &result {

@@ -8,9 +8,12 @@ use std::rc::Rc;
 
 use crate::host::{Buffer, FileId, Memory, OpKind, OpenRequest};
 
-use super::buffer::{allocate, copy_of};
+use super::buffer::{allocate, copy_of, steps};
 use super::error::{Error, Result, strerror};
 use super::task::{Executor, Ticket};
+
+/// Bytes of zeros that are written at once.
+const ZERO_STEP: u64 = 1 << 20;
 
 /// An open file; it is closed when its last user drops it.
 pub(crate) struct File {
@@ -112,8 +115,23 @@ impl File {
         self.plain(OpKind::Grow { len }, "adding space to").await
     }
 
-    /// Makes a range read zeros.
+    /// Makes a range read zeros, by writing them where the host has no better way.
     pub(crate) async fn write_zeroes(&self, range: Range<u64>) -> Result<()> {
+        let zeroed = self.zero(&range).await;
+        if !zeroed
+            .as_ref()
+            .is_err_and(|error| error.errno() == libc::EOPNOTSUPP)
+        {
+            return zeroed;
+        }
+        for step in steps(range, ZERO_STEP) {
+            self.write(step.start, allocate(step.end - step.start)?)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn zero(&self, range: &Range<u64>) -> Result<()> {
         let kind = OpKind::WriteZeroes {
             offset: range.start,
             len: range.end - range.start,

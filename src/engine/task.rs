@@ -327,9 +327,10 @@ impl Executor {
             }
             Owner::Task(id) => {
                 op.outcome = Some(outcome);
-                let mut tasks = self.tasks.borrow_mut();
-                let task = tasks.get_mut(id).expect("a task outlives its operations");
-                task.outstanding -= 1;
+                match self.tasks.borrow_mut().get_mut(id) {
+                    Some(task) => task.outstanding -= 1,
+                    None => drop(ops.remove(key)), // its task was abandoned
+                }
                 self.ready.borrow_mut().push_back(id);
                 Answer::Task
             }
@@ -350,18 +351,14 @@ impl Executor {
             .count()
     }
 
-    /// Drops every task, and forgets operations and effects: nothing of them will happen any more.
-    /// What the tasks held is released, and files that go with them are asked to be closed.
-    ///
-    /// The host must have nothing under way, or have promised that it touches no memory of it
-    /// again.
+    /// Drops every task, and forgets the effects: no task takes a step any more. What the tasks
+    /// held is released, and files that go with them are asked to be closed. Operations that the
+    /// host has not answered keep their memory, in case it does after all.
     pub(crate) fn abandon(&self) {
         self.effects.borrow_mut().clear();
         self.ready.borrow_mut().clear();
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         drop(tasks);
-        let ops = std::mem::take(&mut *self.ops.borrow_mut());
-        drop(ops);
     }
 }
 
@@ -402,9 +399,12 @@ impl Ticket<'_> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        // It is taken already, unless its task was dropped between the answer and the next step.
-        let op = self.executor.ops.borrow_mut().remove(self.op);
-        drop(op);
+        // It is taken already, unless its task was dropped: between the answer and the next step,
+        // or abandoned with the operation under way, which then keeps its memory.
+        let mut ops = self.executor.ops.borrow_mut();
+        if ops.get(self.op).is_some_and(|op| op.outcome.is_some()) {
+            ops.remove(self.op);
+        }
     }
 }
 

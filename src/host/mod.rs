@@ -109,7 +109,8 @@ pub enum OpKind {
     },
     /// Makes durable what completed before this was submitted, the file's length included.
     Flush,
-    /// Makes a range read zeros; a file that ends within it grows up to its end.
+    /// Makes a range read zeros; a file that ends within it grows up to its end. A host that
+    /// cannot do better than write them answers -EOPNOTSUPP, and zeros are written.
     WriteZeroes {
         /// Byte offset in the file.
         offset: u64,

@@ -17,7 +17,7 @@ impl Drop for Trace {
     }
 }
 
-fn flushes(executor: &Executor) -> Vec<Token> {
+fn submitted(executor: &Executor) -> Vec<Token> {
     std::iter::from_fn(|| match executor.next_effect()? {
         Effect::Submit(operation) => Some(operation.token),
         other => panic!("unexpected {other:?}"),
@@ -50,7 +50,7 @@ fn a_task_goes_on_when_its_operation_is_answered() {
     let (_, sum, gone) = task(&executor, 2);
     for _ in 0..2 {
         executor.run();
-        let tokens = flushes(&executor);
+        let tokens = submitted(&executor);
         assert_eq!(tokens.len(), 1);
         assert_eq!(executor.answered(tokens[0], 5), Answer::Task);
     }
@@ -64,7 +64,7 @@ fn late_doubled_and_invented_answers_are_strays() {
     let executor = Rc::new(Executor::default());
     task(&executor, 1);
     executor.run();
-    let token = flushes(&executor)[0];
+    let token = submitted(&executor)[0];
     assert_eq!(executor.answered(token, 0), Answer::Task);
     assert_eq!(executor.answered(token, 0), Answer::Stray, "doubled");
     executor.run();
@@ -81,7 +81,7 @@ fn a_cancelled_task_keeps_everything_until_its_operation_is_answered() {
     let executor = Rc::new(Executor::default());
     let (id, sum, gone) = task(&executor, 2);
     executor.run();
-    let token = flushes(&executor)[0];
+    let token = submitted(&executor)[0];
     executor.cancel(id);
     executor.run();
     assert!(!gone.get(), "dropped under an operation");
@@ -122,7 +122,7 @@ fn a_task_that_waits_for_a_lock_is_cancelled_at_once_and_lets_the_next_pass() {
     executor.cancel(second);
     executor.run();
     assert_eq!(*order.borrow(), ["first", "elsewhere", "third"]);
-    for token in flushes(&executor) {
+    for token in submitted(&executor) {
         executor.answered(token, 0);
     }
     executor.run();
@@ -134,7 +134,7 @@ fn a_cancel_between_the_answer_and_the_next_step_drops_the_task() {
     let executor = Rc::new(Executor::default());
     let (id, sum, gone) = task(&executor, 1);
     executor.run();
-    executor.answered(flushes(&executor)[0], 5);
+    executor.answered(submitted(&executor)[0], 5);
     executor.cancel(id);
     executor.run();
     assert_eq!(
@@ -160,4 +160,25 @@ fn a_wait_list_wakes_everybody() {
     list.wake_all(&executor);
     executor.run();
     assert_eq!(woken.get(), 3);
+}
+
+#[test]
+fn an_operation_of_an_abandoned_task_keeps_its_memory_until_it_is_answered() {
+    let executor = Rc::new(Executor::default());
+    let buffer = Rc::new(crate::host::Buffer::zeroed(512).unwrap());
+    let (exec, memory) = (Rc::clone(&executor), Memory::of(&buffer));
+    executor.spawn(async move {
+        let kind = OpKind::Read {
+            offset: 0,
+            iov: memory.iovecs(),
+        };
+        exec.submit(FILE, kind, Some(memory)).returned().await;
+    });
+    executor.run();
+    let token = submitted(&executor)[0];
+    executor.abandon();
+    assert_eq!((Rc::strong_count(&buffer), executor.outstanding()), (2, 1));
+    executor.answered(token, 512);
+    executor.run();
+    assert_eq!((Rc::strong_count(&buffer), executor.outstanding()), (1, 0));
 }
