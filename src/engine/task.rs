@@ -357,6 +357,9 @@ impl Executor {
     pub(crate) fn abandon(&self) {
         self.effects.borrow_mut().clear();
         self.ready.borrow_mut().clear();
+        // What the tasks give back nobody takes again, so it does not matter what is under way there.
+        #[cfg(debug_assertions)]
+        self.ops.borrow_mut().values_mut().for_each(|op| op.work = None);
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         drop(tasks);
     }
