@@ -7,7 +7,7 @@
 //! inside the call that submitted the request. A callback may submit and cancel. Offsets and
 //! lengths are bytes of the guest's disk.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ struct World {
     executor: Rc<Executor>,
     host: Rc<dyn Host>,
     crashed: bool,
+    /// The host said that nothing can happen any more, and requests were waiting.
+    gone: Cell<bool>,
 }
 
 impl World {
@@ -51,6 +53,7 @@ impl World {
             executor: Rc::default(),
             host: Rc::clone(host),
             crashed: false,
+            gone: Cell::default(),
         }
     }
 
@@ -112,10 +115,14 @@ impl Drop for World {
         if self.crashed {
             return;
         }
+        if std::thread::panicking() {
+            self.executor.abandon();
+        }
         self.step();
         if self.executor.outstanding() > 0 {
-            // The host says that nothing is under way, and owes answers: it keeps their memory.
-            let _leaked = Rc::into_raw(self.executor());
+            // The host says that nothing is under way, and owes answers. Should it give them after
+            // all, their memory must be there: it is leaked.
+            let _leaked: *const Executor = Rc::into_raw(self.executor());
         }
     }
 }
@@ -294,11 +301,16 @@ impl Image {
 
     /// Waits until every request has ended and been told so.
     pub fn drain(&self) {
-        while !self.core.requests.is_idle() && self.poll(None) {}
+        while !self.core.requests.is_idle() {
+            if !self.poll(None) {
+                self.give_up();
+            }
+        }
     }
 
-    /// The host is gone, or has lost a request: nothing of any request will be done any more.
+    /// The host is gone, or has lost a request: every request ends, and nothing is done any more.
     fn give_up(&self) {
+        self.world.gone.set(true);
         self.core.begin_close();
         self.core.requests.end_all(&host_gone());
         self.world.executor.abandon();
@@ -405,9 +417,7 @@ impl Image {
     pub fn close(self) -> Result<()> {
         self.core.begin_close();
         self.drain();
-        if self.core.requests.live() > 0 {
-            self.give_up();
-            self.run_callbacks();
+        if self.world.gone.get() {
             return Err(host_gone());
         }
         let core = Rc::clone(&self.core);

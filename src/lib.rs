@@ -1,7 +1,7 @@
 //! libfvd: virtual disks in the FVD format, as a library to embed in a hypervisor.
 //!
-//! An [`Image`] is created, opened and updated by name, on a [`Host`](host::Host) that does the I/O:
-//! [`host::file::FileHost`] for plain files, or the embedder's own.
+//! An [`Image`] is created, opened and updated by name, on a [`Host`](host::Host) that does the
+//! I/O: [`host::file::FileHost`] for plain files, or the embedder's own.
 //!
 //! The layers, top to bottom (nothing points up):
 //!

@@ -339,6 +339,40 @@ fn a_name_that_is_half_changed_is_refused_until_the_update_is_repeated() {
     assert!(content(&bench.open()) == base);
 }
 
+/// What the message of a missing name tells the user to do.
+#[test]
+fn an_image_that_lost_the_name_of_its_base_is_mended_by_an_update() {
+    let bench = Bench::new();
+    let base = bench.base(1 << 20);
+    bench.create("backing_file=base.raw");
+    let mut image = std::fs::read(bench.path("i.fvd")).unwrap();
+    image[28..36].fill(0);
+    std::fs::write(bench.path("i.fvd"), &image).unwrap();
+    let error = bench
+        .try_open(&OpenOptions::default())
+        .map(drop)
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("fvd update base_img="),
+        "{error}"
+    );
+    bench.update(&["base_img=base.raw"]).unwrap();
+    assert!(content(&bench.open()) == base);
+}
+
+#[test]
+fn a_base_from_a_stranger_opens_no_file_outside_its_folder_at_creation_either() {
+    let bench = Bench::new();
+    bench.base(1 << 20);
+    std::fs::create_dir(bench.path("stranger")).unwrap();
+    let options = CreateOptions::parse("backing_file=../base.raw").unwrap();
+    Image::create(&bench.host, &bench.path("stranger/evil.fvd"), &options).unwrap();
+    let options = "backing_file=stranger/evil.fvd,backing_fmt=fvd,detect_sparse_hole=64K";
+    let options = CreateOptions::parse(options).unwrap();
+    let error = Image::create(&bench.host, &bench.path("i.fvd"), &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+}
+
 #[test]
 fn an_open_that_fails_leaves_the_image_as_it_was() {
     let bench = Bench::new();

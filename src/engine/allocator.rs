@@ -14,7 +14,7 @@
 //! none has, it is free again. A published chunk is never given back in version 1.
 //!
 //! Which free chunks may hold old content: all that lay within the storage when the image was
-//! opened (whatever was cut off then might come back), and those that were given back.
+//! opened, and those that were given back.
 
 use crate::format::table::MAX_NUMBER;
 use std::collections::BTreeMap;

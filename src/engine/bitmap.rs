@@ -102,17 +102,23 @@ impl Bitmap {
         blocks.end
     }
 
+    /// The first run of unset bits within `blocks`, or the first `most` of it.
+    pub(crate) fn next_missing(&self, blocks: &Range<u64>, most: u64) -> Option<Range<u64>> {
+        let present = !blocks.is_empty() && self.test(blocks.start);
+        let start = if present {
+            self.run_end(blocks)
+        } else {
+            blocks.start
+        };
+        let window = start..blocks.end.min(start.saturating_add(most));
+        (!window.is_empty()).then(|| start..self.run_end(&window))
+    }
+
     /// The runs of unset bits within `blocks`.
     pub(crate) fn missing(&self, blocks: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut rest = blocks;
         std::iter::from_fn(move || {
-            if !rest.is_empty() && self.test(rest.start) {
-                rest.start = self.run_end(&rest);
-            }
-            if rest.is_empty() {
-                return None;
-            }
-            let run = rest.start..self.run_end(&rest);
+            let run = self.next_missing(&rest, u64::MAX)?;
             rest.start = run.end;
             Some(run)
         })

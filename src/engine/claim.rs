@@ -15,6 +15,7 @@ use super::core::Core;
 use super::dirty::Writer;
 use super::error::{Error, Result};
 use super::file::join;
+use super::layer::DataFile;
 use super::table::Table;
 
 /// The place of a span of the disk in the data region.
@@ -147,7 +148,11 @@ fn assert_idle(core: &Core, number: u32) {
         core.layer.data.file.id(),
         &(place..place + table.chunks.chunk_size),
     );
-    debug_assert!(idle, "chunk {number} is zeroed or freed under I/O");
+    let unwinding = std::thread::panicking();
+    debug_assert!(
+        idle || unwinding,
+        "chunk {number} is zeroed or freed under I/O"
+    );
 }
 
 /// A chunk number that goes back where it came from, unless it becomes a pending chunk.
@@ -206,6 +211,14 @@ impl Drop for Reserved<'_> {
     }
 }
 
+fn full(data: &DataFile, end: u64) -> Error {
+    let what = format!(
+        "the device '{}' is full, {end} bytes are needed",
+        data.file.name()
+    );
+    Error::host(libc::ENOSPC, format!("{what}; make it larger"))
+}
+
 /// Grows the storage up to `end`: by `unit` at once, or, where there is no room for that, just as
 /// far as it must.
 async fn grow(core: &Core, end: u64, unit: u64) -> Result<()> {
@@ -219,13 +232,16 @@ async fn grow(core: &Core, end: u64, unit: u64) -> Result<()> {
         return Ok(());
     }
     if data.file.is_device {
-        let length = data.file.grow(end).await.unwrap_or(length);
+        let length = data
+            .file
+            .grow(end)
+            .await
+            .map_err(|error| match error.errno() {
+                libc::EOPNOTSUPP => full(data, end),
+                _ => error,
+            })?;
         if length < end {
-            let what = format!(
-                "the device '{}' is full at {length} bytes",
-                data.file.name()
-            );
-            return Err(Error::host(libc::ENOSPC, format!("{what}; make it larger")));
+            return Err(full(data, end));
         }
         data.reached(length);
         return Ok(());

@@ -14,6 +14,7 @@
 use std::rc::Rc;
 
 use crate::format::header::Field;
+use crate::host::Severity;
 
 use super::canary::{Canary, planted};
 use super::commit::flush_or_stop;
@@ -39,26 +40,27 @@ impl Core {
         if planted(Canary::CleanBeforeBitmap) {
             self.say_clean().await?;
         }
-        self.trim().await?;
+        self.trim().await;
         self.checkpoint().await?;
         self.empty_journal().await?;
         self.say_clean().await
     }
 
-    async fn trim(&self) -> Result<()> {
+    /// Gives back what the storage grew by and nobody wrote; where that fails, it stays.
+    async fn trim(&self) {
         let Some(table) = &self.layer.table else {
-            return Ok(());
+            return;
         };
         let data = &self.layer.data;
         let untouched = u64::from(self.allocator.borrow().untouched_from());
         let end = data.start.get() + untouched * table.chunks.chunk_size;
-        if data.file.is_device || data.length.get() <= end {
-            return Ok(());
+        if data.file.is_device || data.length.get() <= end || self.check_not_failed().is_err() {
+            return;
         }
-        self.check_not_failed()?;
-        data.file.truncate(end).await?;
-        self.committer.data_written();
-        Ok(())
+        match data.file.truncate(end).await {
+            Ok(()) => self.committer.data_written(),
+            Err(error) => self.executor.log(Severity::Warning, error.to_string()),
+        }
     }
 
     async fn empty_journal(&self) -> Result<()> {

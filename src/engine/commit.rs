@@ -200,7 +200,7 @@ impl Plan {
     }
 
     /// The journal's sectors for `guest`, if there is room for them and they cost less than writing
-    /// it in place.
+    /// its own sectors in place would (what else such a round writes must be written one day).
     fn by_journal(core: &Core, guest: &Changes) -> Result<Option<Way>> {
         let mut journal = core.committer.journal.borrow_mut();
         let Some(journal) = journal.as_mut() else {
@@ -212,9 +212,10 @@ impl Plan {
             return Ok(None);
         };
         let at = journal.place(&mut sectors);
+        let sectors = copy_of(&sectors).inspect_err(|_| journal.take_back(at))?;
         Ok(Some(Way::Journal {
             at,
-            sectors: Rc::new(copy_of(&sectors)?),
+            sectors: Rc::new(sectors),
         }))
     }
 

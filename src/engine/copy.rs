@@ -29,9 +29,9 @@ pub(super) async fn fetch(core: &Core, range: Range<u64>) -> Result<()> {
     };
     let most = (STEP / bitmap.blocks.block_size).max(1);
     let mut rest = bitmap.touched(&range);
-    while let Some(run) = bitmap.missing(rest.clone()).next() {
-        rest.start = run.end.min(run.start + most);
-        copy(core, bitmap, run.start..rest.start).await?;
+    while let Some(run) = bitmap.next_missing(&rest, most) {
+        rest.start = run.end;
+        copy(core, bitmap, run).await?;
     }
     Ok(())
 }
@@ -49,7 +49,7 @@ async fn copy(core: &Core, bitmap: &Bitmap, blocks: Range<u64>) -> Result<()> {
     };
     core.executor.step("storing a copy");
     let mut rest = blocks;
-    while let Some(run) = bitmap.missing(rest.clone()).next() {
+    while let Some(run) = bitmap.next_missing(&rest, u64::MAX) {
         rest.start = run.end;
         let part = span_of(bitmap, &run);
         let len = part.end - part.start;

@@ -13,9 +13,8 @@ use super::error::{Error, ErrorKind, Result};
 use super::file::File;
 use super::header::publish;
 use super::layer::Backing;
-use super::names::{Follow, Named};
+use super::names::Named;
 use super::open::Chain;
-use super::options::OpenOptions;
 use super::sparse::mark_zeros;
 use super::table::write_unallocated;
 use super::task::Executor;
@@ -72,12 +71,8 @@ async fn open_named_base(
         return Ok(None);
     };
     let request = named.request(Role::Base, Access::ReadOnly);
-    let open = OpenOptions {
-        read_only: true,
-        follow: Follow::Any,
-        ..OpenOptions::default()
-    };
-    Chain::new(executor, open)
+    let mut chain = Chain::below_an_image(executor);
+    chain
         .open_base(request, &options.backing_fmt)
         .await
         .map(Some)

@@ -31,7 +31,9 @@ impl Journal {
     /// A journal in which no record counts any more, although some may stand in its first `reached`
     /// bytes. Of its sectors only `limit` are used.
     pub(super) fn new(region: Region, reached: u64, limit: Option<u64>) -> Self {
-        let limit = limit.map_or(region.len, |sectors| region.len.min(sectors * SECTOR));
+        let limit = limit.map_or(region.len, |sectors| {
+            region.len.min(sectors.saturating_mul(SECTOR))
+        });
         Self {
             region,
             used: 0,
@@ -64,6 +66,7 @@ impl Journal {
     /// What `place` took at `offset` of the metadata file is not used after all.
     pub(super) fn take_back(&mut self, offset: u64) {
         self.used = offset - self.region.start.get();
+        self.filled = self.filled.min(self.used);
     }
 
     /// Table and bitmap are in place and durable: the records do not count any more.

@@ -25,6 +25,8 @@ use super::task::Executor;
 
 /// Bytes of the journal that are read at once.
 const JOURNAL_STEP: u64 = 1 << 20;
+/// Ranges of present blocks that a replay collects before it sets their bits.
+const MOST_RANGES: usize = 1 << 16;
 /// Warnings of a replay that are logged one by one.
 const MOST_WARNINGS: u64 = 10;
 
@@ -199,11 +201,24 @@ impl Replay<'_> {
                 .as_ref()
                 .map(|record| record.change(&self.loaded.geometry));
             match change {
-                Ok(Ok(Change::Present(blocks))) => self.present.insert(&blocks),
+                Ok(Ok(Change::Present(blocks))) => {
+                    self.present.insert(&blocks);
+                    if self.present.ranges() == MOST_RANGES {
+                        self.set_present();
+                    }
+                }
                 Ok(Ok(Change::Entries { first, raw })) => self.set_entries(first, raw),
                 Ok(Err(warning)) => self.warn(executor, number, &warning),
                 Err(warning) => self.warn(executor, number, warning),
             }
+        }
+    }
+
+    /// Sets the bits of what was collected.
+    fn set_present(&mut self) {
+        let present = std::mem::take(&mut self.present);
+        if let Some(bitmap) = &self.loaded.bitmap {
+            present.iter().for_each(|blocks| bitmap.set(blocks));
         }
     }
 
@@ -226,10 +241,8 @@ impl Replay<'_> {
         }
     }
 
-    fn finish(self, executor: &Executor) {
-        if let Some(bitmap) = &self.loaded.bitmap {
-            self.present.iter().for_each(|blocks| bitmap.set(blocks));
-        }
+    fn finish(mut self, executor: &Executor) {
+        self.set_present();
         if self.warnings > MOST_WARNINGS {
             let (name, all) = (self.loaded.file.name(), self.warnings);
             let message = format!("'{name}': {all} journal records in all were skipped");

@@ -43,8 +43,9 @@ pub(crate) async fn open(
     let config = options.config();
     let mut allocator = Allocator::default();
     if !config.read_only {
+        complete_last_chunk(&layer).await?;
         make_writable(&layer, &mut header, shutdown).await?;
-        allocator = free_chunks(&layer).await?;
+        allocator = free_chunks(&layer);
     }
     let committer = Committer::new(layer.geometry.journal.map(|region| {
         let reached = if shutdown == Shutdown::Crashed {
@@ -77,6 +78,19 @@ impl Chain {
             options,
             depth: 0,
             memory: MAX_BITMAP_AND_TABLE,
+        }
+    }
+
+    /// The chain below an image that does not exist yet; what the bases name is followed as in any
+    /// image from a stranger.
+    pub(super) fn below_an_image(executor: &Rc<Executor>) -> Self {
+        let options = OpenOptions {
+            read_only: true,
+            ..OpenOptions::default()
+        };
+        Self {
+            depth: 1,
+            ..Self::new(executor, options)
         }
     }
 
@@ -175,33 +189,47 @@ fn require_raw(file: &str, field: &str, fmt: &str) -> Result<()> {
     ))
 }
 
-/// Finds the free chunks. All within the storage may hold old content. A file that ends within the
-/// last chunk is extended to that chunk's end.
-async fn free_chunks(layer: &Layer) -> Result<Allocator> {
+/// Extends a file that ends within the last chunk to that chunk's end, so that all of it can be
+/// written.
+async fn complete_last_chunk(layer: &Layer) -> Result<()> {
     let Some(table) = &layer.table else {
-        return Ok(Allocator::default());
+        return Ok(());
     };
-    let numbers: Vec<u32> = table.numbers().flatten().collect();
+    let DataFile { file, length, .. } = &layer.data;
+    let last = table
+        .numbers()
+        .flatten()
+        .max()
+        .and_then(|number| table.place_of(number));
+    let end = last.map_or(0, |place| place.get() + table.chunks.chunk_size);
+    if !file.is_device && length.get() < end {
+        file.truncate(end).await?;
+        length.set(end);
+    }
+    Ok(())
+}
+
+/// Finds the free chunks. All within the storage may hold old content.
+fn free_chunks(layer: &Layer) -> Allocator {
+    let Some(table) = &layer.table else {
+        return Allocator::default();
+    };
     let DataFile {
         file,
         start,
         length,
     } = &layer.data;
-    if file.is_device {
-        return Ok(Allocator::new(numbers, u32::MAX));
-    }
-    let next = numbers.iter().max().map_or(0, |highest| highest + 1);
-    let end = start.get() + u64::from(next) * table.chunks.chunk_size;
-    if next > 0 && length.get() < end {
-        file.truncate(end).await?;
-        length.set(end);
-    }
     let in_use = length
         .get()
         .saturating_sub(start.get())
         .div_ceil(table.chunks.chunk_size);
-    Ok(Allocator::new(
-        numbers,
-        u32::try_from(in_use).unwrap_or(u32::MAX),
-    ))
+    let clean_from = if file.is_device {
+        None
+    } else {
+        u32::try_from(in_use).ok()
+    };
+    Allocator::new(
+        table.numbers().flatten().collect(),
+        clean_from.unwrap_or(u32::MAX),
+    )
 }

@@ -27,6 +27,11 @@ impl RangeSet {
         self.0.insert(start, end);
     }
 
+    /// How many ranges it takes.
+    pub(crate) fn ranges(&self) -> usize {
+        self.0.len()
+    }
+
     /// Takes out the lowest number.
     pub(crate) fn pop_first(&mut self) -> Option<u64> {
         let (start, end) = self.0.pop_first()?;

@@ -19,6 +19,9 @@ use super::layer::Layer;
 /// The most disk sectors that one bitmap record covers; far below what its field holds.
 const MOST_SECTORS: u64 = 1 << 31;
 
+/// The most entries, durable ones too, that the blocks of one record may need.
+const MOST_ENTRIES: u64 = 4096;
+
 /// The sectors that record `changes`; `None` where one block's entries do not fit into a sector, or
 /// all of it not into `room` bytes.
 pub(super) fn record(layer: &Layer, changes: &Changes, room: u64) -> Option<Vec<u8>> {
@@ -64,8 +67,7 @@ impl Recorder<'_> {
                 .sum::<u64>()
                 <= MIXED_ROOM
         };
-        let most = (MOST_SECTORS * SECTOR / bitmap.blocks.block_size).max(1);
-        let last = run.end.min(run.start + most);
+        let last = run.end.min(run.start + self.most_blocks(bitmap));
         if fits(last) {
             return Some(last);
         }
@@ -75,6 +77,20 @@ impl Recorder<'_> {
             *(if fits(middle) { &mut good } else { &mut bad }) = middle;
         }
         (good > run.start).then_some(good)
+    }
+
+    /// How many blocks one record is tried for: what its field holds, and no more chunks than can
+    /// be looked through at once.
+    fn most_blocks(&self, bitmap: &Bitmap) -> u64 {
+        let chunks = self
+            .layer
+            .table
+            .as_ref()
+            .map(|table| table.chunks.chunk_size);
+        let bytes = chunks.map_or(u64::MAX, |chunk_size| {
+            chunk_size.saturating_mul(MOST_ENTRIES)
+        });
+        (bytes.min(MOST_SECTORS * SECTOR) / bitmap.blocks.block_size).max(1)
     }
 
     /// The entries of the chunks that a run of blocks touches.

@@ -2,14 +2,14 @@
 //!
 //! The new part is made to read zeros, durably, before the header says that it exists.
 
-use crate::format::units::SECTOR;
+use crate::format::units::{SECTOR, round_up};
 
 use super::error::Result;
 use super::layer::{DataFile, Layer};
 use super::table::{Table, entry_sectors, write_unallocated};
 
 /// Prepares an image that is ready to be written for `size` bytes, which its table has room for.
-pub(super) async fn prepare(layer: &Layer, size: u64) -> Result<()> {
+pub(super) async fn prepare_for_size(layer: &Layer, size: u64) -> Result<()> {
     match &layer.table {
         Some(table) => grow_table(layer, table, size).await?,
         None => clear_behind(layer, size).await?,
@@ -31,7 +31,7 @@ async fn clear_behind(layer: &Layer, size: u64) -> Result<()> {
     if file.is_device {
         file.require_length(new_end)?;
     } else {
-        new_end = new_end.min(length.get());
+        new_end = new_end.min(round_up(length.get(), SECTOR));
     }
     if old_end < new_end {
         file.write_zeroes(old_end..new_end).await
@@ -48,7 +48,8 @@ async fn grow_table(layer: &Layer, table: &Table, size: u64) -> Result<()> {
         && let Some(number) = table.get(old_size / chunk_size)
     {
         let chunk = table.place_of(number).expect("checked at open").get();
-        let rest = chunk + into_chunk..(chunk + chunk_size).min(layer.data.length.get());
+        let rest =
+            chunk + into_chunk..(chunk + chunk_size).min(round_up(layer.data.length.get(), SECTOR));
         if !rest.is_empty() {
             layer.data.file.write_zeroes(rest).await?;
         }

@@ -315,7 +315,7 @@ impl Executor {
     }
 
     fn settle(&self, token: Token, outcome: Outcome) -> Answer {
-        let key = OpKey::from(KeyData::from_ffi(token.0));
+        let key = key_of(token);
         let mut ops = self.ops.borrow_mut();
         let Some(op) = ops.get_mut(key).filter(|op| op.outcome.is_none()) else {
             return Answer::Stray;
@@ -327,10 +327,12 @@ impl Executor {
             }
             Owner::Task(id) => {
                 op.outcome = Some(outcome);
-                match self.tasks.borrow_mut().get_mut(id) {
-                    Some(task) => task.outstanding -= 1,
-                    None => drop(ops.remove(key)), // its task was abandoned
-                }
+                let mut tasks = self.tasks.borrow_mut();
+                let Some(task) = tasks.get_mut(id) else {
+                    ops.remove(key); // its task was abandoned
+                    return Answer::Stray;
+                };
+                task.outstanding -= 1;
                 self.ready.borrow_mut().push_back(id);
                 Answer::Task
             }
@@ -355,14 +357,26 @@ impl Executor {
     /// held is released, and files that go with them are asked to be closed. Operations that the
     /// host has not answered keep their memory, in case it does after all.
     pub(crate) fn abandon(&self) {
-        self.effects.borrow_mut().clear();
+        for effect in self.effects.take() {
+            if let Effect::Submit(operation) = effect {
+                self.ops.borrow_mut().remove(key_of(operation.token)); // the host never saw it
+            }
+        }
         self.ready.borrow_mut().clear();
-        // What the tasks give back nobody takes again, so it does not matter what is under way there.
+        // What the tasks give back nobody takes again: it does not matter what is under way there.
         #[cfg(debug_assertions)]
-        self.ops.borrow_mut().values_mut().for_each(|op| op.work = None);
-        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        self.ops
+            .borrow_mut()
+            .values_mut()
+            .for_each(|op| op.work = None);
+        // Drained, not replaced: a later task never gets the name of one of these.
+        let tasks: Vec<_> = self.tasks.borrow_mut().drain().collect();
         drop(tasks);
     }
+}
+
+fn key_of(token: Token) -> OpKey {
+    KeyData::from_ffi(token.0).into()
 }
 
 fn token_of(op: OpKey) -> Token {
@@ -372,7 +386,7 @@ fn token_of(op: OpKey) -> Token {
 /// An operation under way; awaiting it gives what the host returned.
 ///
 /// Every ticket is awaited to its end (see [`File`](super::file::File)): a task that ended with one
-/// left would release memory and locks that the operation still needs, and the executor asserts
+/// left would release locks and chunks that the operation still needs, and the executor asserts
 /// that none does.
 pub(crate) struct Ticket<'a> {
     executor: &'a Executor,

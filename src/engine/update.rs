@@ -10,7 +10,7 @@ use std::rc::Rc;
 use crate::format::attributes::Attribute;
 use crate::format::error::FormatError;
 use crate::format::geometry::Geometry;
-use crate::format::header::{Field, Header};
+use crate::format::header::{Field, HALF_CHANGED_NAME, Header};
 use crate::format::limits::MAX_BITMAP_AND_TABLE;
 use crate::host::{Access, Role};
 
@@ -21,7 +21,7 @@ use super::load::{Loaded, Shutdown, load};
 use super::names::{Follow, Named};
 use super::open::data_request;
 use super::recovery::{make_writable, zero_journal};
-use super::resize::prepare;
+use super::resize::prepare_for_size;
 use super::task::Executor;
 
 /// Changes `attributes` of the image `name`, in their order.
@@ -54,7 +54,7 @@ pub(crate) async fn update(
         zero_journal(&layer.metadata, journal).await?;
     }
     if wanted.virtual_disk_size > header.virtual_disk_size {
-        prepare(&layer, wanted.virtual_disk_size).await?;
+        prepare_for_size(&layer, wanted.virtual_disk_size).await?;
     }
     set_name(&layer.metadata, &mut header, &wanted, Field::BaseImg).await?;
     set_name(&layer.metadata, &mut header, &wanted, Field::DataFile).await?;
@@ -64,8 +64,16 @@ pub(crate) async fn update(
 /// Reads the header; a half changed name is no error where one of the attributes sets it again.
 fn decode(bytes: &[u8], attributes: &[Attribute]) -> Result<Header> {
     let header = Header::decode(bytes);
+    let sets_base = attributes
+        .iter()
+        .any(|a| matches!(a, Attribute::BaseImg(_)));
     let Err(FormatError::HalfChanged { field }) = header else {
-        return Ok(header?);
+        let mut header = header?;
+        if sets_base && header.base_img.is_empty() {
+            // Its layout may be that of an image whose base has no name yet.
+            HALF_CHANGED_NAME.clone_into(&mut header.base_img);
+        }
+        return Ok(header);
     };
     let repeated = attributes.iter().find_map(|attribute| match attribute {
         Attribute::BaseImg(_) if field == "base_img" => Some(Field::BaseImg),

@@ -118,7 +118,8 @@ fn flush(file: &File, folder: Option<&Folder>) -> std::io::Result<()> {
     Ok(())
 }
 
-impl Host for FileHost {
+// SAFETY: each operation is over before `submit` returns.
+unsafe impl Host for FileHost {
     fn open(&self, request: &OpenRequest) -> Result<OpenedFile, HostError> {
         let opened = open::open(request, &|message| self.log(Severity::Warning, message))?;
         let id = FileId(self.next_id.get());

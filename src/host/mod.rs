@@ -139,7 +139,12 @@ pub enum Severity {
 }
 
 /// Who carries effects out. All methods are called on the image's home thread.
-pub trait Host {
+///
+/// # Safety
+/// Whoever implements it promises to touch the memory that an operation names only until it has
+/// given that operation's answer, and that nothing is under way when [`poll`](Host::poll) says so:
+/// the memory may be gone then.
+pub unsafe trait Host {
     /// Opens a file.
     ///
     /// # Errors

@@ -120,11 +120,20 @@ impl Image {
         pieces
     }
 
-    /// Whether the byte at `offset` is in this image, rather than in its base or nowhere, and for
-    /// how many of `len` bytes the answer holds.
+    /// Whether it is this image that decides the byte at `offset`, rather than its base or nobody,
+    /// and for how many of `len` bytes the answer holds. (A block of the base that is present and
+    /// has no chunk is decided: it is zero.)
     pub fn is_allocated(&self, offset: u64, len: u64) -> (bool, u64) {
         let end = offset.saturating_add(len).min(self.virtual_size());
-        let is_here = |e: &Extent<'_>| e.depth == 0 && !matches!(e.source, Source::Zero);
+        let in_base = self
+            .core
+            .layer
+            .bitmap
+            .as_ref()
+            .map_or(0, |b| b.blocks.base_size);
+        let is_here = |e: &Extent<'_>| {
+            e.depth == 0 && (e.range.start < in_base || !matches!(e.source, Source::Zero))
+        };
         let mut extents = self.core.layer.extents(offset..end).peekable();
         let here = extents.peek().is_some_and(is_here);
         let same = extents.take_while(|extent| is_here(extent) == here);

@@ -332,7 +332,8 @@ fn sector(bytes: u64) -> usize {
     bytes / SECTOR
 }
 
-impl Host for ModelHost {
+// SAFETY: an operation that has been answered, or lost in a crash, is forgotten.
+unsafe impl Host for ModelHost {
     fn open(&self, request: &OpenRequest) -> Result<OpenedFile, HostError> {
         let disk = self.disk.borrow();
         let name = request.name.rsplit('/').next().expect("a name");

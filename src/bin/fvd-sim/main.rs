@@ -60,8 +60,12 @@ impl Arguments {
                     continue;
                 }
             };
-            let value = arguments.next().ok_or(format!("{argument} wants a number"))?;
-            let parse = value.parse().map_err(|_| format!("{argument}: {value} is no number"));
+            let value = arguments
+                .next()
+                .ok_or(format!("{argument} wants a number"))?;
+            let parse = value
+                .parse()
+                .map_err(|_| format!("{argument}: {value} is no number"));
             *number = Some(parse?);
         }
         Ok(parsed)
@@ -69,12 +73,14 @@ impl Arguments {
 
     fn start_seed(&self) -> u64 {
         let clock = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        self.start_seed.unwrap_or_else(|| clock().map_or(1, |time| time.as_secs() * 1000))
+        self.start_seed
+            .unwrap_or_else(|| clock().map_or(1, |time| time.as_secs() * 1000))
     }
 
     fn jobs(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.jobs.map_or_else(cores, |jobs| usize::try_from(jobs.max(1)).unwrap_or(1))
+        self.jobs
+            .map_or_else(cores, |jobs| usize::try_from(jobs.max(1)).unwrap_or(1))
     }
 }
 
@@ -84,7 +90,11 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
-    match (arguments.words.first().map(String::as_str), arguments.seed, arguments.time) {
+    match (
+        arguments.words.first().map(String::as_str),
+        arguments.seed,
+        arguments.time,
+    ) {
         (Some("canary"), None, _) => canaries(&arguments),
         (Some(word), ..) => usage(&format!("what is '{word}'?")),
         (None, Some(seed), None) => one_seed(seed, &arguments),
@@ -110,8 +120,17 @@ fn usage(error: &str) -> ExitCode {
 }
 
 fn one_seed(seed: u64, arguments: &Arguments) -> ExitCode {
-    let Arguments { steps, no_fast_path, trace, .. } = *arguments;
-    let options = Options { steps, no_fast_path, trace };
+    let Arguments {
+        steps,
+        no_fast_path,
+        trace,
+        ..
+    } = *arguments;
+    let options = Options {
+        steps,
+        no_fast_path,
+        trace,
+    };
     if !trace {
         keep_panics_quiet();
     }
@@ -120,7 +139,11 @@ fn one_seed(seed: u64, arguments: &Arguments) -> ExitCode {
             println!("seed {seed}: {report:?}");
             ExitCode::SUCCESS
         }
-        Err(what) => failed(&Failure { seed, options, what }),
+        Err(what) => failed(&Failure {
+            seed,
+            options,
+            what,
+        }),
     }
 }
 
@@ -133,7 +156,10 @@ fn failed(failure: &Failure) -> ExitCode {
 fn campaign(arguments: &Arguments, time: Duration) -> ExitCode {
     keep_panics_quiet();
     let (first, jobs) = (arguments.start_seed(), arguments.jobs());
-    println!("seeds from {first} on, {jobs} at a time, for {} s", time.as_secs());
+    println!(
+        "seeds from {first} on, {jobs} at a time, for {} s",
+        time.as_secs()
+    );
     let begin = Instant::now();
     let tell = |totals: &Totals| print_totals(totals, begin.elapsed());
     let (totals, failure) = run(first, jobs, time, tell);
@@ -142,7 +168,16 @@ fn campaign(arguments: &Arguments, time: Duration) -> ExitCode {
 }
 
 fn print_totals(totals: &Totals, time: Duration) {
-    let Totals { seeds, operations, cancels, failed, power_cuts, kills, sessions, kinds } = totals;
+    let Totals {
+        seeds,
+        operations,
+        cancels,
+        failed,
+        power_cuts,
+        kills,
+        sessions,
+        kinds,
+    } = totals;
     let a_second = u128::from(*operations) * 1000 / time.as_millis().max(1);
     println!(
         "{seeds} seeds (each with and without the fast path), {} configurations: \
@@ -166,7 +201,10 @@ fn canaries(arguments: &Arguments) -> ExitCode {
             Ok(Some(found)) => {
                 let what = found.what.lines().next().unwrap_or_default();
                 let (seconds, seeds) = (found.time.as_secs_f64(), found.seeds);
-                println!("{name}: seed {}, {seeds} seeds, {seconds:.2} s: {what}", found.seed);
+                println!(
+                    "{name}: seed {}, {seeds} seeds, {seconds:.2} s: {what}",
+                    found.seed
+                );
             }
             Ok(None) => {
                 println!("{name}: NOT FOUND in {} s", limit.as_secs());
@@ -178,5 +216,9 @@ fn canaries(arguments: &Arguments) -> ExitCode {
             }
         }
     }
-    if all_found { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if all_found {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -115,7 +115,15 @@ fn a_new_name_is_made_durable_by_the_first_flush() {
     let folder = TempDir::new().unwrap();
     let host = FileHost::keeping_messages();
     let file = open(&host, &folder.path().join("f"), Access::Create).id;
-    let unsynced = || host.files.borrow()[&file].folder.as_ref().unwrap().synced.get().is_none();
+    let unsynced = || {
+        host.files.borrow()[&file]
+            .folder
+            .as_ref()
+            .unwrap()
+            .synced
+            .get()
+            .is_none()
+    };
     assert!(unsynced());
     assert_eq!(run(&host, file, OpKind::Flush), 0);
     assert!(!unsynced());

@@ -163,7 +163,8 @@ impl SimFile {
         });
     }
 
-    /// Lets a range read zeros; with `tear`, an arbitrary subset of its sectors.
+    /// Lets a range read zeros; with `tear`, an arbitrary subset of its sectors. A file that ends within
+    /// the range grows.
     pub fn zero(&mut self, write: WriteNo, offset: u64, len: u64, tear: Option<&mut Prng>) {
         self.each_sector(sector_of(offset), sector_of(len), tear, |file, sector| {
             file.put(write, sector, Put::Zeros);
@@ -188,6 +189,24 @@ impl SimFile {
         }
         self.len += bytes.len() as u64;
         self.durable_len = self.len;
+    }
+
+    /// Makes the file empty, durably: nobody who asks for that wants to see the old content again.
+    pub fn make_empty(&mut self) {
+        assert!(!self.is_device, "a device keeps its length");
+        *self = Self::new(Vec::new(), false);
+    }
+
+    /// Puts durable bytes at `offset`, behind everybody's back: somebody else had the file.
+    pub fn poke(&mut self, offset: u64, bytes: &[u8]) {
+        let (sectors, rest) = bytes.as_chunks::<SECTOR>();
+        assert!(rest.is_empty(), "whole sectors");
+        for (sector, bytes) in (sector_of(offset)..).zip(sectors) {
+            *sector_mut(&mut self.durable, sector) = *bytes;
+            self.settle(sector, None);
+        }
+        self.dirty
+            .retain(|sector| !self.sectors[index(*sector)].is_empty());
     }
 
     fn each_sector(
@@ -242,7 +261,7 @@ impl SimFile {
             lost: false,
         });
         let end = (sector + 1) * SECTOR as u64;
-        if block.is_some() && end > self.durable_len {
+        if !cut && end > self.durable_len {
             self.set_len(write, end.max(self.len));
         }
     }

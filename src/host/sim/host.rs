@@ -5,7 +5,7 @@
 //! were never begun, some half done, and some done that nobody was told of. A flush covers what was
 //! reported before it was submitted, and holds once it is reported.
 //!
-//! A crash can be planned: after so many events the host dies inside `poll`. What is in flight then takes
+//! A crash can be planned: after so many events, or flushes, the host dies inside `poll`. What is in flight then takes
 //! effect wholly, in part or not at all, the disks suffer the power cut or the kill, and from then on
 //! nothing is reported, and no memory touched, until [`SimHost::revive`].
 //!
@@ -22,7 +22,7 @@ use slotmap::SlotMap;
 
 use super::disk::SimFile;
 use super::index;
-use super::knobs::{Crash, Knobs};
+use super::knobs::{Crash, Knobs, When};
 use super::prng::Prng;
 use super::trace::Trace;
 use crate::host::{
@@ -97,7 +97,7 @@ struct World {
     /// When what happens; the sequence number decides between events of one time.
     queue: BinaryHeap<Reverse<(u64, u64, FlightKey)>>,
     sequence: u64,
-    planned: Option<(u64, Crash)>,
+    planned: Option<(When, Crash)>,
     dead: Option<Crash>,
     stats: Stats,
     scratch: Vec<u8>,
@@ -161,6 +161,15 @@ impl SimHost {
         world.find(name).map(|file| look(&world.files[file].file))
     }
 
+    /// Changes a file that nobody has open, durably, as somebody else would who had it in between.
+    pub fn poke(&self, name: &str, offset: u64, bytes: &[u8]) {
+        let mut world = self.world.borrow_mut();
+        let file = world.find(name).expect("a file that exists");
+        let named = &mut world.files[file];
+        assert_eq!(named.readers + named.writers, 0, "{name} is open");
+        named.file.poke(offset, bytes);
+    }
+
     /// Turns the knobs.
     pub fn set_knobs(&self, knobs: Knobs) {
         self.world.borrow_mut().knobs = knobs;
@@ -186,8 +195,8 @@ impl SimHost {
         self.world.borrow().opened.iter().flatten().count()
     }
 
-    /// Plans a crash `events` events from now (`None`: no crash any more).
-    pub fn plan_crash(&self, plan: Option<(u64, Crash)>) {
+    /// Plans a crash (`None`: no crash any more).
+    pub fn plan_crash(&self, plan: Option<(When, Crash)>) {
         self.world.borrow_mut().planned = plan;
     }
 
@@ -207,7 +216,8 @@ impl SimHost {
     }
 }
 
-impl Host for SimHost {
+// SAFETY: an operation that has been answered, or lost in a crash, is forgotten.
+unsafe impl Host for SimHost {
     fn open(&self, request: &OpenRequest) -> Result<OpenedFile, HostError> {
         self.world.borrow_mut().open(request)
     }
@@ -239,7 +249,7 @@ impl Host for SimHost {
 
 impl World {
     fn find(&self, name: &str) -> Option<usize> {
-        let plain = name.trim_start_matches("./");
+        let plain = plain(name);
         self.files.iter().position(|file| file.name == plain)
     }
 
@@ -279,9 +289,7 @@ impl World {
         }
         *named.lock_count(*access) += u32::from(*access != Access::ReadUnlocked);
         if *access == Access::Create && !named.file.is_device() {
-            let write = named.file.begin();
-            named.file.truncate(write, 0);
-            named.file.complete(write);
+            named.file.make_empty();
         }
         let (length, is_device) = (named.file.len(), named.file.is_device());
         self.opened.push(Some(OpenFile {
@@ -302,7 +310,7 @@ impl World {
         if found.is_some() || access != Access::Create {
             return found;
         }
-        let name = name.trim_start_matches("./").to_owned();
+        let name = plain(name);
         let file = SimFile::new(Vec::new(), false);
         self.files.push(NamedFile {
             name,
@@ -381,6 +389,9 @@ impl World {
     }
 
     fn event(&mut self, key: FlightKey, reports: &mut Vec<(Token, i64)>) {
+        if let Some(crash) = self.crash_that_is_due(key) {
+            return self.die(crash);
+        }
         self.stats.events += 1;
         match self.flights[key].result {
             None => {
@@ -389,13 +400,21 @@ impl World {
             }
             Some(result) => reports.push(self.report(key, result)),
         }
-        if let Some((left, crash)) = &mut self.planned {
-            let (now, crash) = (*left == 0, *crash);
-            *left = left.saturating_sub(1);
-            if now {
-                self.die(crash);
-            }
-        }
+    }
+
+    /// The planned crash, if it comes instead of this event.
+    fn crash_that_is_due(&mut self, key: FlightKey) -> Option<Crash> {
+        let flight = &self.flights[key];
+        let flushes = matches!(flight.kind, OpKind::Flush) && flight.result.is_none();
+        let (when, crash) = self.planned.as_mut()?;
+        let left = match when {
+            When::Events(left) => left,
+            When::Flushes(left) if flushes => left,
+            When::Flushes(_) => return None,
+        };
+        let due = *left == 0;
+        *left = left.saturating_sub(1);
+        due.then_some(*crash)
     }
 
     /// Takes an operation off the list, and says what is reported.
@@ -429,6 +448,12 @@ impl World {
         flight.note(&self.trace, "report", &named.name);
         (flight.token, result)
     }
+}
+
+/// A name without the steps that lead nowhere.
+fn plain(name: &str) -> String {
+    let steps = name.split('/').filter(|step| !["", "."].contains(step));
+    steps.collect::<Vec<_>>().join("/")
 }
 
 impl NamedFile {

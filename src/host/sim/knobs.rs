@@ -11,6 +11,15 @@ pub enum Crash {
     Kill,
 }
 
+/// When a planned crash comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Instead of the event after this many more.
+    Events(u64),
+    /// Instead of the flush after this many more: then the most is at stake.
+    Flushes(u64),
+}
+
 /// How likely operations fail, per mille of their kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
@@ -59,6 +68,8 @@ pub struct Knobs {
     pub batch: u64,
     /// Per mille of the polls that return with nothing, as an interrupted system call does.
     pub idle_polls: u32,
+    /// The host cannot make zeros but by writing them.
+    pub no_zeroes: bool,
     /// What fails.
     pub faults: Faults,
 }
@@ -72,6 +83,7 @@ impl Knobs {
             slow: rng.pick(&[0, 0, 10, 100]),
             batch: rng.pick(&[0, 0, 3, 30]),
             idle_polls: rng.pick(&[0, 0, 20]),
+            no_zeroes: rng.chance(200),
             faults: Faults::default(),
         }
     }

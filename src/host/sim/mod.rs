@@ -22,7 +22,7 @@ mod trace;
 
 pub use disk::{SimFile, Stamp, WriteNo};
 pub use host::{FileSpec, SimHost, Stats};
-pub use knobs::{Crash, Faults, Knobs};
+pub use knobs::{Crash, Faults, Knobs, When};
 pub use oracle::{Ending, Oracle, Violation, WriteId};
 pub use pattern::{Content, SECTOR};
 pub use prng::Prng;

@@ -103,12 +103,11 @@ pub struct Oracle {
 impl Oracle {
     /// The oracle for a disk that holds `initial`; write ids begin at `first_write`.
     pub fn new(initial: &[Content], first_write: u64) -> Self {
-        let sector = |content: &Content| Sector {
-            versions: vec![Version::settled(*content, 0)],
-            listed: false,
-        };
         Self {
-            sectors: initial.iter().map(sector).collect(),
+            sectors: initial
+                .iter()
+                .map(|content| Sector::settled(*content, 0))
+                .collect(),
             unsettled: Vec::new(),
             writes: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -123,6 +122,14 @@ impl Oracle {
     /// Length of the disk in sectors.
     pub fn sectors(&self) -> u64 {
         self.sectors.len() as u64
+    }
+
+    /// The disk has become longer, by sectors of zeros.
+    pub fn grow(&mut self, sectors: u64) {
+        let now = self.tick();
+        let new = || Sector::settled(Content::Zero, now);
+        self.sectors
+            .resize_with(index(sectors).max(self.sectors.len()), new);
     }
 
     fn tick(&mut self) -> Time {
@@ -356,6 +363,16 @@ impl Oracle {
             allowed.join(", "),
             self.history.of(sector),
         ))
+    }
+}
+
+impl Sector {
+    /// A sector whose content is known.
+    fn settled(content: Content, at: Time) -> Self {
+        Self {
+            versions: vec![Version::settled(content, at)],
+            listed: false,
+        }
     }
 }
 

@@ -59,6 +59,18 @@ impl Prng {
         items[super::index(self.below(items.len() as u64))]
     }
 
+    /// An index into `weights`, as likely as its weight among all; not all weights are 0.
+    pub fn weighted(&mut self, weights: &[u64]) -> usize {
+        let mut left = self.below(weights.iter().sum());
+        for (index, weight) in weights.iter().enumerate() {
+            match left.checked_sub(*weight) {
+                Some(rest) => left = rest,
+                None => return index,
+            }
+        }
+        unreachable!("the number drawn lies below the sum of all weights")
+    }
+
     /// A number in `0..=high` whose logarithm is about uniform: small ones are common, large ones occur.
     pub fn skewed(&mut self, high: u64) -> u64 {
         let bits = u64::from(u64::BITS - high.leading_zeros());
@@ -101,6 +113,15 @@ mod tests {
             (skewed.iter().min(), skewed.iter().max()),
             (Some(&0), Some(&100))
         );
+    }
+
+    #[test]
+    fn weights_count() {
+        let mut rng = Prng::new(1);
+        let mut counts = [0; 3];
+        (0..1000).for_each(|_| counts[rng.weighted(&[1, 0, 3])] += 1);
+        assert_eq!(counts[1], 0);
+        assert!(counts[0] > 150 && counts[2] > 600, "{counts:?}");
     }
 
     #[test]

@@ -31,14 +31,14 @@ pub enum Survival {
     },
 }
 
-const LIKELIHOODS: [u32; 8] = [0, 20, 100, 300, 500, 800, 980, 1000];
+const LIKELIHOODS: [u32; 8] = [0, 50, 200, 500, 500, 800, 950, 1000];
 
 impl Survival {
     /// A style for a file of `sectors` sectors, more often divided near its start, where the metadata is.
     pub fn draw(rng: &mut Prng, sectors: u64) -> Self {
-        match rng.below(3) {
-            0 => Self::Sectors(rng.pick(&LIKELIHOODS)),
-            1 => Self::Writes {
+        match rng.below(6) {
+            0..3 => Self::Sectors(rng.pick(&LIKELIHOODS)),
+            3 => Self::Writes {
                 kept: rng.pick(&LIKELIHOODS),
                 salt: rng.next_u64(),
             },

@@ -39,7 +39,9 @@ pub(crate) fn run_seed(seed: u64, options: &Options) -> Result<Report, String> {
     PANIC.take();
     let run = AssertUnwindSafe(|| live(seed, options));
     catch_unwind(run).unwrap_or_else(|_| {
-        let message = PANIC.take().unwrap_or_else(|| "a panic that said nothing".into());
+        let message = PANIC
+            .take()
+            .unwrap_or_else(|| "a panic that said nothing".into());
         Err(message)
     })
 }
@@ -59,7 +61,14 @@ pub(crate) struct Totals {
 
 impl Totals {
     fn add(&mut self, report: Report) {
-        let Report { kind, tally, power_cuts, kills, sessions, .. } = report;
+        let Report {
+            kind,
+            tally,
+            power_cuts,
+            kills,
+            sessions,
+            ..
+        } = report;
         self.operations += tally.reads + tally.writes + tally.flushes + tally.fetches;
         self.cancels += tally.cancels;
         self.failed += tally.failed;
@@ -81,8 +90,15 @@ pub(crate) struct Failure {
 impl Failure {
     /// The arguments that repeat it.
     pub(crate) fn arguments(&self) -> String {
-        let path = if self.options.no_fast_path { " --no-fast-path" } else { "" };
-        let steps = self.options.steps.map_or(String::new(), |steps| format!(" --steps {steps}"));
+        let path = if self.options.no_fast_path {
+            " --no-fast-path"
+        } else {
+            ""
+        };
+        let steps = self
+            .options
+            .steps
+            .map_or(String::new(), |steps| format!(" --steps {steps}"));
         format!("--seed {}{path}{steps}", self.seed)
     }
 }
@@ -102,14 +118,21 @@ pub(crate) fn run(
         while !stop.load(Ordering::Relaxed) && Instant::now() < end {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             for no_fast_path in [false, true] {
-                let options = Options { no_fast_path, ..Options::default() };
+                let options = Options {
+                    no_fast_path,
+                    ..Options::default()
+                };
                 let result = run_seed(seed, &options);
                 let mut state = state.lock().expect("no panic while it is held");
                 match result {
                     Ok(report) => state.0.add(report),
                     Err(what) => {
                         stop.store(true, Ordering::Relaxed);
-                        state.1.get_or_insert(Failure { seed, options, what });
+                        state.1.get_or_insert(Failure {
+                            seed,
+                            options,
+                            what,
+                        });
                     }
                 }
             }

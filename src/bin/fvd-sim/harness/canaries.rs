@@ -28,7 +28,10 @@ pub(crate) fn hunt(canary: Canary, first: u64, limit: Duration) -> Result<Option
             break;
         }
         for no_fast_path in [false, true] {
-            let options = Options { no_fast_path, ..Options::default() };
+            let options = Options {
+                no_fast_path,
+                ..Options::default()
+            };
             plant(Some(canary));
             let result = run_seed(seed, &options);
             plant(None);
@@ -36,7 +39,12 @@ pub(crate) fn hunt(canary: Canary, first: u64, limit: Duration) -> Result<Option
             let (time, seeds) = (begin.elapsed(), seed - first + 1);
             run_seed(seed, &options)
                 .map_err(|error| format!("seed {seed} fails without the mistake: {error}"))?;
-            return Ok(Some(Found { seed, seeds, time, what }));
+            return Ok(Some(Found {
+                seed,
+                seeds,
+                time,
+                what,
+            }));
         }
     }
     Ok(None)

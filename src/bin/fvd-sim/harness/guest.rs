@@ -11,11 +11,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use fvd::host::sim::{Content, Crash, Ending, Oracle, Prng, SECTOR, SimHost, Trace, WriteId};
+use fvd::host::sim::{Crash, Ending, Oracle, Prng, SimHost, Trace, WriteId};
 use fvd::{Callback, Image, RequestId};
 
 use super::memory::{Memory, Pool};
 use super::scenario::Mix;
+
+mod submit;
 
 /// What a request does, with what the oracle calls it.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +141,10 @@ impl Guest {
     /// What was under way is over, and nobody will be told.
     pub(crate) fn forget_requests(&self) {
         let mut pool = self.pool.borrow_mut();
-        self.requests.borrow_mut().drain(..).for_each(|request| pool.give_back(request.memory));
+        self.requests
+            .borrow_mut()
+            .drain(..)
+            .for_each(|request| pool.give_back(request.memory));
     }
 
     /// How many requests are under way.
@@ -186,111 +191,6 @@ impl Guest {
         self.rng.borrow_mut().chance(per_mille)
     }
 
-    /// Submits a request of whatever kind. True: its end means that something is durable.
-    pub(crate) fn submit(&self) -> bool {
-        let weights = self.mix.weights;
-        let mut left = self.rng.borrow_mut().below(weights.iter().sum());
-        let kind = weights.iter().position(|weight| {
-            let here = left < *weight;
-            left = left.saturating_sub(*weight);
-            here
-        });
-        match kind {
-            Some(0) => self.submit_read(),
-            Some(1) => return self.submit_write(),
-            Some(2) => {
-                self.submit_flush();
-                return true;
-            }
-            _ => self.submit_fetch(),
-        }
-        false
-    }
-
-    fn submit_read(&self) {
-        let (first, count) = self.place();
-        let Some(memory) = self.memory(count) else { return };
-        let read = self.oracle.borrow_mut().begin_read();
-        let iov = memory.iovecs();
-        self.count(|tally| tally.reads += 1);
-        self.start(What::Read(read), first, memory, |image, callback| {
-            // SAFETY: the memory belongs to the request, which keeps it until it is over.
-            unsafe { image.submit_read(first * SECTOR as u64, iov, callback) }
-        });
-    }
-
-    fn submit_write(&self) -> bool {
-        let (first, count) = self.place_to_write();
-        let Some(mut memory) = self.memory(count) else { return false };
-        let (zeros, fua) = (self.draw(self.mix.zeros), self.draw(self.mix.fua));
-        let id = self.oracle.borrow_mut().begin_write(first, count, zeros);
-        memory.scatter(&pattern(id, first, count, zeros));
-        let iov = memory.iovecs();
-        let ending = if fua || self.write_through { Ending::Durable } else { Ending::Done };
-        self.count(|tally| tally.writes += 1);
-        self.start(What::Write(id, ending), first, memory, |image, callback| {
-            // SAFETY: the memory belongs to the request, which keeps it until it is over.
-            unsafe { image.submit_write(first * SECTOR as u64, iov, fua, callback) }
-        });
-        fua
-    }
-
-    fn submit_flush(&self) {
-        let flush = self.oracle.borrow_mut().begin_flush();
-        self.count(|tally| tally.flushes += 1);
-        self.start(What::Flush(flush), 0, Memory::default(), Image::submit_flush);
-    }
-
-    fn submit_fetch(&self) {
-        let (first, count) = self.place();
-        self.count(|tally| tally.fetches += 1);
-        self.start(What::Fetch, first, Memory::default(), |image, callback| {
-            image.submit_fetch(first * SECTOR as u64, count * SECTOR as u64, callback)
-        });
-    }
-
-    /// A range of sectors, most often near a hot spot, with neighbours that touch each other.
-    fn place(&self) -> (u64, u64) {
-        let sectors = self.oracle.borrow().sectors();
-        let mut rng = self.rng.borrow_mut();
-        let mut first = rng.below(sectors);
-        let mut spots = self.spots.borrow_mut();
-        if rng.chance(self.mix.wander) {
-            let spot = rng.below(self.mix.hot_spots);
-            spots[usize::try_from(spot).expect("few spots")] = first / self.unit * self.unit;
-        }
-        if rng.chance(700) {
-            let reach = rng.pick(&[0, 2, self.unit, self.mix.max_sectors]);
-            let from = rng.pick(&spots).saturating_sub(reach);
-            first = (from + rng.below(2 * reach + 1)).min(sectors - 1);
-        }
-        let mut count = 1 + rng.skewed(self.mix.max_sectors - 1);
-        if rng.chance(self.mix.aligned) {
-            first = first / self.unit * self.unit;
-            count = count.next_multiple_of(self.unit).min(self.unit.max(self.mix.max_sectors));
-        }
-        (first, count.min(sectors - first))
-    }
-
-    /// A place as [`place`](Self::place) draws it, often one where nothing was written yet.
-    fn place_to_write(&self) -> (u64, u64) {
-        let place = self.place();
-        if !self.draw(self.mix.fresh) {
-            return place;
-        }
-        let is_fresh = |(first, count)| {
-            let (start, len) = (first * SECTOR as u64, count * SECTOR as u64);
-            self.with_image(|image| image.is_allocated(start, len)) == Some((false, len))
-        };
-        (0..8).map(|_| self.place()).find(|place| is_fresh(*place)).unwrap_or(place)
-    }
-
-    fn memory(&self, sectors: u64) -> Option<Memory> {
-        let len = usize::try_from(sectors).expect("a small request") * SECTOR;
-        let memory = self.pool.borrow_mut().take(len, &mut self.rng.borrow_mut());
-        memory.map_err(|error| self.fail(error)).ok()
-    }
-
     /// Gives a request to the image.
     fn start(
         &self,
@@ -303,22 +203,41 @@ impl Guest {
         let image = image.as_ref().expect("a request needs an image");
         let doomed = self.flush_failed();
         let key = self.next_key.replace(self.next_key.get() + 1);
-        self.trace.note(&[key, first], format_args!("guest: request {key}: {what:?} from {first}"));
+        self.trace.note(
+            &[key, first],
+            format_args!("guest: request {key}: {what:?} from {first}"),
+        );
         let name = Box::new(Name { guest: self, key });
         let opaque = (&raw const *name).cast_mut().cast::<c_void>();
         self.submitting.set(true);
-        let result = submit(image, Callback { func: ended, opaque });
+        let result = submit(
+            image,
+            Callback {
+                func: ended,
+                opaque,
+            },
+        );
         self.submitting.set(false);
         match result {
             Ok(id) => {
                 let (cancelled, _name) = (false, name);
-                let request = Request { key, id, what, first, memory, cancelled, doomed, _name };
+                let request = Request {
+                    key,
+                    id,
+                    what,
+                    first,
+                    memory,
+                    cancelled,
+                    doomed,
+                    _name,
+                };
                 self.requests.borrow_mut().push(request);
             }
             Err(error) => {
                 self.finish(what, false);
                 self.pool.borrow_mut().give_back(memory);
-                if !doomed || matches!(what, What::Read(_)) {
+                let refusable = doomed && !matches!(what, What::Read(_));
+                if !refusable && self.host.dead().is_none() {
                     self.fail(format!("request {key}, {what:?}, was refused: {error}"));
                 }
             }
@@ -330,7 +249,9 @@ impl Guest {
         let mut oracle = self.oracle.borrow_mut();
         match what {
             What::Read(read) => oracle.end_read(read),
-            What::Write(id, ending) => oracle.end_write(id, if well { ending } else { Ending::Unsure }),
+            What::Write(id, ending) => {
+                oracle.end_write(id, if well { ending } else { Ending::Unsure })
+            }
             What::Flush(flush) if well => oracle.end_flush(flush),
             What::Flush(_) | What::Fetch => {}
         }
@@ -341,13 +262,20 @@ impl Guest {
         if self.submitting.get() {
             return self.fail("a callback ran inside the call that submits");
         }
-        let at = self.requests.borrow().iter().position(|request| request.key == key);
+        let at = self
+            .requests
+            .borrow()
+            .iter()
+            .position(|request| request.key == key);
         let Some(at) = at else {
             return self.fail(format!("a callback for request {key}, which was over"));
         };
         let request = self.requests.borrow_mut().swap_remove(at);
         let number = u64::from(result.unsigned_abs());
-        self.trace.note(&[key, number], format_args!("guest: request {key} ended: {result}"));
+        self.trace.note(
+            &[key, number],
+            format_args!("guest: request {key} ended: {result}"),
+        );
         self.flush_failed();
         self.judge(&request, result);
         self.finish(request.what, result == 0);
@@ -358,9 +286,18 @@ impl Guest {
     }
 
     fn judge(&self, request: &Request, result: c_int) {
-        let Request { key, what, first, memory, doomed, .. } = request;
+        let Request {
+            key,
+            what,
+            first,
+            memory,
+            doomed,
+            ..
+        } = request;
         if !memory.guards_hold() && !matches!(what, What::Flush(_) | What::Fetch) {
-            self.fail(format!("request {key}: bytes were written beside its memory"));
+            self.fail(format!(
+                "request {key}: bytes were written beside its memory"
+            ));
         }
         if result == 0 {
             match what {
@@ -368,27 +305,33 @@ impl Guest {
                     let mut bytes = Vec::new();
                     memory.gather(&mut bytes);
                     let judged = self.oracle.borrow_mut().check_read(*read, *first, &bytes);
-                    judged.unwrap_or_else(|violation| self.fail(format!("request {key}: {violation}")));
+                    judged.unwrap_or_else(|violation| {
+                        self.fail(format!("request {key}: {violation}"))
+                    });
                 }
                 What::Write(..) | What::Flush(_) if *doomed => {
-                    self.fail(format!("request {key}, {what:?}, succeeded after a flush failed"));
+                    self.fail(format!(
+                        "request {key}, {what:?}, succeeded after a flush failed"
+                    ));
                 }
                 What::Write(..) | What::Flush(_) | What::Fetch => {}
             }
             return;
         }
         self.count(|tally| tally.failed += 1);
-        let expected = *doomed
-            || self.host_failed()
-            || (request.cancelled && result == -libc::ECANCELED);
+        let expected =
+            *doomed || self.host_failed() || (request.cancelled && result == -libc::ECANCELED);
         if !expected {
-            self.fail(format!("request {key}, {what:?}, failed with {result} for no reason"));
+            self.fail(format!(
+                "request {key}, {what:?}, failed with {result} for no reason"
+            ));
         }
     }
 
     /// Lets the image go on. False: nothing can happen any more.
     pub(crate) fn poll(&self, timeout: Option<Duration>) -> bool {
-        self.with_image(|image| image.poll(timeout)).unwrap_or(false)
+        self.with_image(|image| image.poll(timeout))
+            .unwrap_or(false)
     }
 
     /// Cancels some request, and waits for it or not.
@@ -404,7 +347,8 @@ impl Guest {
             (request.key, request.id)
         };
         self.count(|tally| tally.cancels += 1);
-        self.trace.note(&[key], format_args!("guest: cancel request {key}"));
+        self.trace
+            .note(&[key], format_args!("guest: cancel request {key}"));
         if self.draw(500) {
             self.with_image(|image| image.cancel_async(id));
             return;
@@ -413,9 +357,15 @@ impl Guest {
         if !over || self.host.dead().is_some() {
             return;
         }
-        let at = self.requests.borrow().iter().position(|request| request.key == key);
+        let at = self
+            .requests
+            .borrow()
+            .iter()
+            .position(|request| request.key == key);
         let Some(at) = at else {
-            return self.fail(format!("request {key} was cancelled, and its callback ran all the same"));
+            return self.fail(format!(
+                "request {key} was cancelled, and its callback ran all the same"
+            ));
         };
         let request = self.requests.borrow_mut().swap_remove(at);
         self.flush_failed();
@@ -427,7 +377,9 @@ impl Guest {
 /// A guest that goes away takes its image along, without a word to the host.
 impl Drop for Guest {
     fn drop(&mut self) {
-        let Some(image) = self.image.get_mut().take() else { return };
+        let Some(image) = self.image.get_mut().take() else {
+            return;
+        };
         self.host.crash(Crash::Kill);
         if std::thread::panicking() {
             // The engine may be in the middle of anything: it is left as it is.
@@ -437,16 +389,6 @@ impl Drop for Guest {
             unsafe { image.abandon() };
         }
     }
-}
-
-/// What a write puts into its sectors.
-fn pattern(id: WriteId, first: u64, count: u64, zeros: bool) -> Vec<u8> {
-    let content = if zeros { Content::Zero } else { Content::Pattern(id.0) };
-    let mut bytes = vec![0; usize::try_from(count).expect("a small request") * SECTOR];
-    for (sector, bytes) in (first..).zip(bytes.as_chunks_mut::<SECTOR>().0) {
-        content.fill(sector, bytes);
-    }
-    bytes
 }
 
 /// The callback of every request. A panic must not leave it: it is kept as a failure.

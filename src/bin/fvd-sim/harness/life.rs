@@ -12,14 +12,18 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use fvd::host::Host;
-use fvd::host::sim::{Crash, Faults, Knobs, Oracle, Prng, SimHost, Trace};
-use fvd::{Image, OpenOptions};
+use fvd::Image;
+use fvd::host::sim::{Crash, Oracle, Prng, SimHost, Trace, When};
 
 use super::guest::{Guest, Tally};
 use super::inspect;
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Trouble};
 use super::world::{IMAGE, build};
+
+mod change;
+mod opening;
+
+use change::Changes;
 
 /// How a seed is run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,17 +61,38 @@ pub(crate) fn live(seed: u64, options: &Options) -> Result<Report, String> {
     let initial = build(&scenario.layout, &host, scenario.knobs, &mut rng.fork())?;
     let oracle = Oracle::new(&initial.content, initial.next_write);
     let guest_rng = rng.fork();
-    let mut guest = Guest::new(Rc::clone(&host), Rc::clone(&trace), scenario.mix, oracle, guest_rng);
+    let mut guest = Guest::new(
+        Rc::clone(&host),
+        Rc::clone(&trace),
+        scenario.mix,
+        oracle,
+        guest_rng,
+    );
     let layout = &scenario.layout;
-    guest.knows(layout.write_through, layout.chunk_size.unwrap_or(layout.block_size) / 512);
+    guest.knows(
+        layout.write_through,
+        layout.chunk_size.unwrap_or(layout.block_size) / 512,
+    );
     let first_write = initial.next_write;
     let steps = options.steps.unwrap_or(scenario.steps);
     let fast_path = !options.no_fast_path;
     let counts = Counts::default();
-    let (step, bytes) = (0, Vec::new());
-    let mut life =
-        Life { scenario, host, guest, rng, trace, counts, fast_path, first_write, step, bytes };
-    life.run(steps).map_err(|what| format!("step {}: {what}", life.step))?;
+    let (step, bytes, changes) = (0, Vec::new(), Changes::default());
+    let mut life = Life {
+        scenario,
+        host,
+        guest,
+        rng,
+        trace,
+        counts,
+        fast_path,
+        first_write,
+        changes,
+        step,
+        bytes,
+    };
+    life.run(steps)
+        .map_err(|what| format!("step {}: {what}", life.step))?;
     Ok(life.report())
 }
 
@@ -88,6 +113,7 @@ struct Life {
     fast_path: bool,
     /// Writes from this number on are the guest's.
     first_write: u64,
+    changes: Changes,
     step: u64,
     /// What a look has read.
     bytes: Vec<u8>,
@@ -118,9 +144,20 @@ impl Life {
     }
 
     fn report(&self) -> Report {
-        let Counts { power_cuts, kills, sessions } = self.counts;
+        let Counts {
+            power_cuts,
+            kills,
+            sessions,
+        } = self.counts;
         let (kind, tally) = (self.scenario.layout.kind(), self.guest.tally());
-        Report { kind, tally, power_cuts, kills, sessions, hash: self.trace.hash() }
+        Report {
+            kind,
+            tally,
+            power_cuts,
+            kills,
+            sessions,
+            hash: self.trace.hash(),
+        }
     }
 
     fn take_step(&mut self) -> Result<(), String> {
@@ -135,15 +172,21 @@ impl Life {
             || (self.guest.waiting() < mix.parallelism && self.rng.chance(mix.submit))
         {
             if self.guest.submit() && self.rng.chance(trouble.crash_at_commit) {
-                let crash = self.draw_crash();
-                self.host.plan_crash(Some((self.rng.skewed(12), crash)));
+                let plan = (self.draw_when(12), self.draw_crash());
+                self.host.plan_crash(Some(plan));
             }
         } else {
-            let timeout = self.rng.chance(50).then(|| Duration::from_micros(self.rng.below(50)));
+            let timeout = self
+                .rng
+                .chance(50)
+                .then(|| Duration::from_micros(self.rng.below(50)));
             let going_on = self.guest.poll(timeout);
             if !going_on && self.guest.waiting() > 0 && self.host.dead().is_none() {
                 let tasks = self.guest.with_image(Image::tasks);
-                return Err(format!("{} requests are stuck: {tasks:?}", self.guest.waiting()));
+                return Err(format!(
+                    "{} requests are stuck: {tasks:?}",
+                    self.guest.waiting()
+                ));
             }
         }
         Ok(())
@@ -155,7 +198,19 @@ impl Life {
     }
 
     fn draw_crash(&mut self) -> Crash {
-        if self.rng.chance(self.scenario.trouble.kill) { Crash::Kill } else { Crash::PowerCut }
+        if self.rng.chance(self.scenario.trouble.kill) {
+            Crash::Kill
+        } else {
+            Crash::PowerCut
+        }
+    }
+
+    /// In some of the next `events` events, or at one of the next flushes.
+    fn draw_when(&mut self, events: u64) -> When {
+        match self.rng.chance(500) {
+            true => When::Events(self.rng.skewed(events)),
+            false => When::Flushes(self.rng.skewed(3)),
+        }
     }
 
     /// A crash now, or in a while.
@@ -164,7 +219,8 @@ impl Life {
         if self.rng.chance(200) {
             self.host.crash(crash);
         } else {
-            self.host.plan_crash(Some((self.rng.skewed(200), crash)));
+            self.host
+                .plan_crash(Some((When::Events(self.rng.skewed(200)), crash)));
         }
     }
 
@@ -189,6 +245,12 @@ impl Life {
         if self.host.dead().is_some() {
             return Ok(Attempt::Died);
         }
+        if self.rng.chance(self.scenario.trouble.drop) {
+            return self.drop_image();
+        }
+        let journal = self
+            .guest
+            .with_image(|image| inspect::journal(image, &self.host));
         let image = self.guest.take_image().expect("a session has an image");
         let result = image.close();
         self.guest.verdict()?;
@@ -196,15 +258,19 @@ impl Life {
             return Ok(Attempt::Died);
         }
         let (failed, lost) = (self.guest.host_failed(), self.guest.flush_failed());
-        self.trace.note(&[u64::from(result.is_ok())], format_args!("closed: {result:?}"));
-        if self.guest.waiting() > 0 || self.host.in_flight() > 0 {
-            return Err("the image was closed with requests or operations under way".into());
-        }
+        let text = format_args!("closed: {result:?}");
+        self.trace.note(&[u64::from(result.is_ok())], text);
+        self.nothing_is_under_way()?;
         match result {
             Ok(()) if lost => Err("a close succeeded after a flush failed".into()),
             Ok(()) => {
                 self.guest.oracle.borrow_mut().closed();
                 inspect::closed(&self.host)?;
+                if let Some((offset, records)) = journal.flatten().filter(|_| self.rng.chance(200))
+                {
+                    // The first implementation left its records behind at a close.
+                    self.host.poke(IMAGE, offset, &records);
+                }
                 Ok(Attempt::Done)
             }
             Err(_) if failed => {
@@ -215,171 +281,36 @@ impl Life {
         }
     }
 
-    /// The host died: everything under way is over. Opens the image again.
-    fn recover(&mut self) -> Result<(), String> {
-        if let Some(image) = self.guest.take_image() {
-            // SAFETY: a dead host touches no memory.
-            unsafe { image.abandon() };
+    /// Lets go of the image without closing it: for the next session that is like a kill.
+    fn drop_image(&mut self) -> Result<Attempt, String> {
+        drop(self.guest.take_image());
+        self.guest.verdict()?;
+        if self.host.dead().is_some() {
+            return Ok(Attempt::Died);
         }
         self.guest.flush_failed();
-        self.guest.forget_requests();
+        self.nothing_is_under_way()?;
         self.guest.oracle.borrow_mut().crashed();
-        let crash = self.revive(Crash::Kill);
-        self.reopen(Some(crash))
+        Ok(Attempt::Failed)
     }
 
-    /// Starts the machine again. Returns the worse of `before` and how it died.
-    fn revive(&mut self, before: Crash) -> Crash {
-        let died = self.host.dead().expect("only a dead host is revived");
-        match died {
-            Crash::PowerCut => self.counts.power_cuts += 1,
-            Crash::Kill => self.counts.kills += 1,
+    fn nothing_is_under_way(&self) -> Result<(), String> {
+        match (
+            self.guest.waiting(),
+            self.host.in_flight(),
+            self.host.open_files(),
+        ) {
+            (0, 0, 0) => Ok(()),
+            (requests, operations, files) => Err(format!(
+                "a closed image left {requests} requests, {operations} operations, {files} files"
+            )),
         }
-        self.host.revive();
-        if before == Crash::PowerCut { before } else { died }
-    }
-
-    /// Opens the image, after a crash or a clean close (`None`), however often that is cut short.
-    fn reopen(&mut self, mut after: Option<Crash>) -> Result<(), String> {
-        for attempt in 0.. {
-            let calm = attempt >= 5;
-            if !calm && self.rng.chance(self.scenario.trouble.crash_again) {
-                let crash = self.draw_crash();
-                self.host.plan_crash(Some((self.rng.skewed(100), crash)));
-            }
-            let faults = !calm && self.rng.chance(300);
-            match self.try_to_open(after, faults)? {
-                Attempt::Done => break,
-                Attempt::Died => {
-                    self.give_up_session();
-                    after = Some(self.revive(after.unwrap_or(Crash::Kill)));
-                }
-                Attempt::Failed => {
-                    self.give_up_session();
-                    after = Some(after.unwrap_or(Crash::Kill));
-                }
-            }
-        }
-        self.host.set_knobs(self.scenario.knobs);
-        self.counts.sessions += 1;
-        Ok(())
-    }
-
-    /// An open, or the look at the disk after it, came to nothing.
-    fn give_up_session(&mut self) {
-        if let Some(image) = self.guest.take_image() {
-            // SAFETY: either the host is dead, or nothing is under way after a look.
-            unsafe { image.abandon() };
-        }
-        self.guest.oracle.borrow_mut().crashed();
-    }
-
-    fn knobs(&self, faults: bool) -> Knobs {
-        let Knobs { faults: drawn, .. } = self.scenario.knobs;
-        Knobs { faults: if faults { drawn } else { Faults::default() }, ..self.scenario.knobs }
-    }
-
-    fn try_to_open(&mut self, after: Option<Crash>, faults: bool) -> Result<Attempt, String> {
-        if self.rng.chance(self.scenario.trouble.look) {
-            let looked = self.look_read_only(after)?;
-            if looked != Attempt::Done {
-                return Ok(looked);
-            }
-        }
-        self.host.set_knobs(self.knobs(faults));
-        let before = self.host.stats();
-        let opened = self.open(false);
-        let stats = self.host.stats();
-        self.host.set_knobs(self.knobs(false));
-        if stats.failed_flushes > before.failed_flushes {
-            self.guest.oracle.borrow_mut().host_flush_failed();
-        }
-        match opened {
-            Ok(image) if stats.failed_flushes > before.failed_flushes => {
-                drop(image);
-                Err("an open succeeded though a flush failed".into())
-            }
-            Ok(image) => {
-                inspect::recovery_was_bounded(&image, stats.bytes - before.bytes)?;
-                inspect::space_is_free_again(&image)?;
-                self.guest.begin(image);
-                self.look(after)
-            }
-            Err(_) if self.host.dead().is_some() => Ok(Attempt::Died),
-            Err(_) if stats.errors > before.errors => Ok(Attempt::Failed),
-            Err(error) => Err(format!("the image does not open by itself: {error}")),
-        }
-    }
-
-    fn open(&self, read_only: bool) -> Result<Image, fvd::Error> {
-        let host: Rc<dyn Host> = self.host.clone();
-        let write_through = self.scenario.layout.write_through;
-        let fast_path = self.fast_path;
-        let journal_limit = self.scenario.layout.journal_limit;
-        let options = OpenOptions {
-            read_only,
-            write_through,
-            fast_path,
-            journal_limit,
-            ..OpenOptions::default()
-        };
-        Image::open(&host, IMAGE, &options)
-    }
-
-    /// Somebody looks at the image before it is recovered.
-    fn look_read_only(&mut self, after: Option<Crash>) -> Result<Attempt, String> {
-        self.host.set_knobs(self.knobs(false));
-        match self.open(true) {
-            Ok(image) => self.guest.begin(image),
-            Err(_) if self.host.dead().is_some() => return Ok(Attempt::Died),
-            Err(error) => return Err(format!("the image does not open read-only: {error}")),
-        }
-        let looked = self.look(after)?;
-        if looked == Attempt::Done {
-            let image = self.guest.take_image().expect("it was looked at");
-            if let Err(error) = image.close()
-                && self.host.dead().is_none()
-            {
-                return Err(format!("closing a read-only image failed: {error}"));
-            }
-        }
-        Ok(if self.host.dead().is_some() { Attempt::Died } else { looked })
-    }
-
-    /// Reads the whole disk, and compares.
-    fn look(&mut self, after: Option<Crash>) -> Result<Attempt, String> {
-        let size = self.guest.with_image(Image::virtual_size).expect("an image is open");
-        let piece = self.rng.pick(&[64 << 10, 256 << 10, 1 << 20]);
-        let mut offset = 0;
-        while offset < size {
-            let len = usize::try_from(piece.min(size - offset)).expect("a small piece");
-            self.bytes.resize(len.max(self.bytes.len()), 0);
-            let bytes = &mut self.bytes[..len];
-            let read = self.guest.oracle.borrow_mut().begin_read();
-            let result = self.guest.with_image(|image| image.read_at(offset, bytes));
-            if self.host.dead().is_some() {
-                return Ok(Attempt::Died);
-            }
-            if let Some(Err(error)) = result {
-                return Err(format!("a look at the disk failed: {error}"));
-            }
-            let mut oracle = self.guest.oracle.borrow_mut();
-            let judged = match after {
-                Some(crash) => oracle.observe(crash, offset / 512, bytes),
-                None => oracle.check_read(read, offset / 512, bytes),
-            };
-            judged.map_err(|violation| violation.to_string())?;
-            oracle.end_read(read);
-            offset += len as u64;
-        }
-        self.guest.with_image(|image| inspect::map(image, self.first_write)).unwrap_or(Ok(()))?;
-        Ok(Attempt::Done)
     }
 
     /// Closes for good, and looks once more.
     fn finish(&mut self) -> Result<(), String> {
         self.scenario.knobs = self.knobs(false);
-        self.scenario.trouble.crash_again = 0;
+        self.scenario.trouble = Trouble::default();
         self.host.set_knobs(self.scenario.knobs);
         self.host.plan_crash(None);
         loop {

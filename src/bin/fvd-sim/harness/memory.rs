@@ -87,7 +87,10 @@ impl Memory {
 
 /// True if every byte is `wanted`. Without an early exit, which makes it fast where it holds.
 fn all_are(bytes: &[u8], wanted: u8) -> bool {
-    bytes.iter().fold(0, |different, byte| different | (byte ^ wanted)) == 0
+    bytes
+        .iter()
+        .fold(0, |different, byte| different | (byte ^ wanted))
+        == 0
 }
 
 /// Memory that was used, and will be again.
@@ -149,10 +152,16 @@ mod tests {
         let mut pool = Pool::default();
         let mut rng = Prng::new(1);
         for _ in 0..ASIDE {
-            pool.give_back(Memory { bytes: vec![0; 10], ..Memory::default() });
+            pool.give_back(Memory {
+                bytes: vec![0; 10],
+                ..Memory::default()
+            });
         }
         assert!(pool.take(512, &mut rng).is_ok());
-        pool.give_back(Memory { bytes: vec![0; 10], ..Memory::default() });
+        pool.give_back(Memory {
+            bytes: vec![0; 10],
+            ..Memory::default()
+        });
         pool.0[0].bytes[3] = 0;
         assert!(pool.take(512, &mut rng).is_err());
     }

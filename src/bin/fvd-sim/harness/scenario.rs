@@ -19,6 +19,18 @@ pub(crate) enum Place {
     DataDevice,
 }
 
+impl Place {
+    /// True if the data is in a file of its own.
+    pub(crate) fn has_data_file(self) -> bool {
+        matches!(self, Self::DataFile | Self::DataDevice)
+    }
+
+    /// True if the data is on a device.
+    pub(crate) fn is_device(self) -> bool {
+        matches!(self, Self::Device | Self::DataDevice)
+    }
+}
+
 /// What the image stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Base {
@@ -80,7 +92,7 @@ pub(crate) struct Mix {
 }
 
 /// What happens to the session; per mille of the steps, or of the occasions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Trouble {
     pub(crate) crash: u32,
     /// Flushes and FUA writes during which the host crashes.
@@ -91,6 +103,10 @@ pub(crate) struct Trouble {
     pub(crate) crash_again: u32,
     /// Steps that close the image and open it again.
     pub(crate) reopen: u32,
+    /// Of these: the image is let go without a close.
+    pub(crate) drop: u32,
+    /// Opens before which an attribute is changed.
+    pub(crate) change: u32,
     /// Opens before which somebody looks at the image read-only.
     pub(crate) look: u32,
 }
@@ -115,16 +131,40 @@ impl Scenario {
         }
         let trouble = Trouble::draw(rng);
         let steps = 40 + rng.skewed(1000);
-        Self { layout, mix, knobs, trouble, steps }
+        Self {
+            layout,
+            mix,
+            knobs,
+            trouble,
+            steps,
+        }
     }
 }
 
 fn draw_faults(rng: &mut Prng) -> Faults {
-    let mut rare = || if rng.chance(500) { 0 } else { rng.pick(&[1, 3, 10, 40]) };
+    let mut rare = || {
+        if rng.chance(500) {
+            0
+        } else {
+            rng.pick(&[1, 3, 10, 40])
+        }
+    };
     let (read, write, no_space, length) = (rare(), rare(), rare(), rare());
-    let flush = if rng.chance(600) { 0 } else { rng.pick(&[2, 10, 30]) };
+    let flush = if rng.chance(600) {
+        0
+    } else {
+        rng.pick(&[2, 10, 30])
+    };
     let (dropped, reverted) = (rng.pick(&[0, 300, 1000]), rng.pick(&[0, 0, 500]));
-    Faults { read, write, no_space, length, flush, dropped, reverted }
+    Faults {
+        read,
+        write,
+        no_space,
+        length,
+        flush,
+        dropped,
+        reverted,
+    }
 }
 
 impl Layout {
@@ -133,14 +173,18 @@ impl Layout {
         let bytes = rng.between(most / 4, most).next_multiple_of(SECTOR as u64);
         let base = draw_base(rng, bytes);
         let chunk_sizes = [4, 8, 12, 16, 20, 64, 128, 256];
-        let compact = rng.chance(if base == Base::None { 850 } else { 650 });
+        let compact = rng.chance(if base == Base::None { 900 } else { 750 });
         let chunk_size = compact.then(|| rng.pick(&chunk_sizes) << 10);
         let block_sizes = [512, 512, 1024, 2048, 4096, 7680, 15_872, 32_768, 65_536];
         let sparse = !compact && rng.chance(200);
         Self {
             sectors: bytes / SECTOR as u64,
             base,
-            holes: if rng.chance(300) { rng.between(20, 200) } else { 0 },
+            holes: if rng.chance(300) {
+                rng.between(20, 200)
+            } else {
+                0
+            },
             detect_sparse_hole: sparse.then(|| rng.between(1, 64 << 10)),
             block_size: rng.pick(&block_sizes),
             chunk_size,
@@ -172,10 +216,12 @@ impl Layout {
             text += &format!(",compact_image=on,chunk_size={chunk}");
             text += &format!(",storage_grow_unit={}", self.grow_unit);
         }
-        if matches!(self.place, Place::DataFile | Place::DataDevice) {
+        if self.place.has_data_file() {
             text += ",data_file=disk.data,data_file_fmt=raw";
         }
-        text + &self.journal_size.map_or(",journal_size=-1".into(), |n| format!(",journal_size={n}"))
+        text + &self
+            .journal_size
+            .map_or(",journal_size=-1".into(), |n| format!(",journal_size={n}"))
     }
 
     /// The kind of image this is, to count how many kinds were tried.
@@ -185,7 +231,11 @@ impl Layout {
             Base::Raw(_) => "raw",
             Base::Fvd(_) => "fvd",
         };
-        let block = if self.base == Base::None { 0 } else { self.block_size };
+        let block = if self.base == Base::None {
+            0
+        } else {
+            self.block_size
+        };
         let (chunk, place, journal) = (self.chunk_size, self.place, self.journal_size);
         let (limit, through) = (self.journal_limit, self.write_through);
         format!("{base} {block} {chunk:?} {place:?} {journal:?} {limit:?} {through}")
@@ -202,8 +252,8 @@ fn draw_base(rng: &mut Prng, bytes: u64) -> Base {
         _ => rng.between(1, bytes),
     };
     match rng.below(10) {
-        0..3 => Base::None,
-        3..8 => Base::Raw(len),
+        0..2 => Base::None,
+        2..8 => Base::Raw(len),
         _ => Base::Fvd(len),
     }
 }
@@ -239,7 +289,9 @@ impl Trouble {
             crash_at_commit: rng.pick(&[0, 200, 600]),
             kill: rng.pick(&[100, 400, 800]),
             crash_again: rng.pick(&[0, 200, 600]),
-            reopen: rng.pick(&[0, 1, 5]),
+            reopen: rng.pick(&[0, 1, 10]),
+            drop: rng.pick(&[0, 200]),
+            change: rng.pick(&[0, 0, 100]),
             look: rng.pick(&[0, 100, 500]),
         }
     }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use fvd::format::options::CreateOptions;
 use fvd::host::Host;
-use fvd::host::sim::{Content, FileSpec, Knobs, Prng, SECTOR, SimHost};
+use fvd::host::sim::{Content, Crash, FileSpec, Knobs, Prng, SECTOR, SimHost, When};
 use fvd::{Image, OpenOptions};
 
 use super::scenario::{Base, Layout, Place};
@@ -31,8 +31,14 @@ pub(crate) fn build(
     knobs: Knobs,
     rng: &mut Prng,
 ) -> Result<Initial, String> {
-    host.set_knobs(Knobs { faults: Default::default(), ..knobs });
-    let mut initial = Initial { content: Vec::new(), next_write: 1 };
+    host.set_knobs(Knobs {
+        faults: Default::default(),
+        ..knobs
+    });
+    let mut initial = Initial {
+        content: Vec::new(),
+        next_write: 1,
+    };
     let base = match layout.base {
         Base::None => None,
         Base::Raw(len) => {
@@ -48,9 +54,61 @@ pub(crate) fn build(
     let sectors = usize::try_from(layout.sectors).expect("a small disk");
     initial.content.resize(sectors, Content::Zero);
     add_devices(layout, host, rng);
-    create(host, IMAGE, &layout.create_options(base))?;
+    let options = layout.create_options(base);
+    if rng.chance(100) {
+        cut_creation(host, &options, &initial, rng)?;
+    }
+    create(host, IMAGE, &options)?;
     host.set_knobs(knobs);
     Ok(initial)
+}
+
+/// Creates the image, perhaps where one is already, and crashes in the middle. If that left an image, it is
+/// a whole one.
+fn cut_creation(
+    host: &Rc<SimHost>,
+    options: &str,
+    initial: &Initial,
+    rng: &mut Prng,
+) -> Result<(), String> {
+    if rng.chance(500) {
+        create(host, IMAGE, options)?;
+    }
+    let when = if rng.chance(500) {
+        When::Events(rng.skewed(60))
+    } else {
+        When::Flushes(rng.below(6))
+    };
+    host.plan_crash(Some((when, Crash::PowerCut)));
+    let created = create(host, IMAGE, options);
+    if host.dead().is_none() {
+        host.crash(Crash::PowerCut);
+    }
+    host.revive();
+    let dyn_host: Rc<dyn Host> = host.clone();
+    match Image::open(&dyn_host, IMAGE, &OpenOptions::default()) {
+        Ok(image) => is_new(image, initial),
+        Err(error) if created.is_ok() => Err(format!("a new image does not open: {error}")),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Reads all of an image that nobody has written to, and closes it.
+fn is_new(image: Image, initial: &Initial) -> Result<(), String> {
+    let mut bytes = vec![0; initial.content.len() * SECTOR];
+    let failed = |error: fvd::Error| format!("a new image: {error}");
+    image.read_at(0, &mut bytes).map_err(failed)?;
+    image.close().map_err(failed)?;
+    for (sector, bytes) in (0..).zip(bytes.as_chunks::<SECTOR>().0) {
+        let content = initial.content[usize::try_from(sector).expect("a small disk")];
+        if !content.matches(sector, bytes) {
+            let seen = Content::describe(sector, bytes);
+            return Err(format!(
+                "a new image has {seen} in sector {sector} instead of {content}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn create(host: &Rc<SimHost>, name: &str, options: &str) -> Result<(), String> {
@@ -76,7 +134,12 @@ fn add_raw(layout: &Layout, host: &SimHost, len: u64, initial: &mut Initial) {
         initial.content.push(content);
     }
     bytes.truncate(usize::try_from(len).expect("a small base"));
-    host.add_file(FileSpec { name: RAW.into(), bytes, is_device: false, protected: true });
+    host.add_file(FileSpec {
+        name: RAW.into(),
+        bytes,
+        is_device: false,
+        protected: true,
+    });
 }
 
 /// An FVD image over the raw base, in which a few regions were written.
@@ -111,7 +174,9 @@ fn add_middle(
             bytes.extend_from_slice(&sector_bytes);
             initial.content[usize::try_from(sector).expect("a small disk")] = content;
         }
-        image.write_at(first * SECTOR as u64, &bytes).map_err(failed)?;
+        image
+            .write_at(first * SECTOR as u64, &bytes)
+            .map_err(failed)?;
     }
     image.close().map_err(failed)?;
     host.protect(MIDDLE);
@@ -137,5 +202,10 @@ fn add_devices(layout: &Layout, host: &SimHost, rng: &mut Prng) {
         Content::Pattern(u64::MAX >> 1).fill(sector, bytes);
     }
     bytes.truncate(bytes.len() / SECTOR * SECTOR);
-    host.add_file(FileSpec { name: name.into(), bytes, is_device: true, protected: false });
+    host.add_file(FileSpec {
+        name: name.into(),
+        bytes,
+        is_device: true,
+        protected: false,
+    });
 }

@@ -265,6 +265,29 @@ fn zeroing_is_a_write_of_zeros() {
 }
 
 #[test]
+fn zeroing_past_the_end_makes_the_file_longer() {
+    let story = || {
+        let mut file = zeros(1);
+        let write = file.begin();
+        file.zero(write, 0, 2 * LEN, None);
+        file
+    };
+    assert_eq!(after_power_cuts(story, first_bytes), [vec![0], vec![0, 0]]);
+}
+
+#[test]
+fn what_somebody_else_put_there_is_durable() {
+    let story = || {
+        let mut file = zeros(2);
+        put(&mut file, 0, &[1, 1]);
+        file.poke(0, &[5; SECTOR]);
+        assert_eq!(first_bytes(&file), [5, 1]);
+        file
+    };
+    assert_eq!(after_power_cuts(story, first_bytes), [[5, 0], [5, 1]]);
+}
+
+#[test]
 fn a_device_that_grew_has_its_new_length_for_good() {
     let story = || {
         let mut file = SimFile::new(vec![9; SECTOR], true);

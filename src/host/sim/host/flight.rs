@@ -102,6 +102,7 @@ impl World {
         let file = self.flights[key].file;
         let result = match kind {
             OpKind::Read { offset, iov } => self.read(file, offset, &iov),
+            OpKind::WriteZeroes { .. } if self.knobs.no_zeroes => errno(libc::EOPNOTSUPP),
             OpKind::Write { .. } | OpKind::WriteZeroes { .. } => self.change(key),
             OpKind::Truncate { .. } if self.rng.chance(self.knobs.faults.length) => {
                 errno(libc::EIO)

@@ -156,12 +156,26 @@ fn after_its_death_a_host_reports_nothing_until_it_is_revived() {
 fn a_crash_comes_after_as_many_events_as_planned() {
     for events in 0..4 {
         let mut bench = Bench::new(1, hasty());
-        bench.host.plan_crash(Some((events, Crash::PowerCut)));
+        bench
+            .host
+            .plan_crash(Some((When::Events(events), Crash::PowerCut)));
         (0..2).for_each(|n| bench.write(n, n, 7));
         bench.reports();
         assert_eq!(bench.host.dead(), Some(Crash::PowerCut));
-        assert_eq!(bench.host.stats().events, events + 1);
+        assert_eq!(bench.host.stats().events, events);
     }
+}
+
+#[test]
+fn a_crash_comes_instead_of_the_planned_flush() {
+    let mut bench = Bench::new(1, Knobs::default());
+    bench.host.plan_crash(Some((When::Flushes(1), Crash::Kill)));
+    bench.write(1, 0, 7);
+    bench.submit(2, OpKind::Flush);
+    assert_eq!(bench.reports().len(), 2);
+    bench.submit(3, OpKind::Flush);
+    assert_eq!(bench.reports(), []);
+    assert_eq!(bench.host.dead(), Some(Crash::Kill));
 }
 
 #[test]

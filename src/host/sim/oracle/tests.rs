@@ -271,6 +271,17 @@ fn zeros_of_a_write_and_zeros_of_nobody_are_one_content() {
 }
 
 #[test]
+fn what_a_disk_gains_is_zero() {
+    let mut story = Story::new();
+    story.0.grow(6);
+    assert_eq!(story.0.sectors(), 6);
+    assert!(story.may_read(5, Content::Zero));
+    assert!(!story.may_read(5, BASE));
+    let one = story.write(5, Ending::Done);
+    assert!(story.may_read(5, one));
+}
+
+#[test]
 fn a_violation_names_the_sector_and_tells_its_story() {
     let mut story = Story::new();
     story.write(1, Ending::Done);
