@@ -94,7 +94,7 @@ impl<'a> Claim<'a> {
             }
         };
         let result = join(transfers).await;
-        self.core.data_written(&self.span, result.is_ok());
+        self.core.write_ended(&self.span, &result);
         result
     }
 

@@ -45,7 +45,7 @@ const WRITES_AT_ONCE: usize = 64;
 /// The state of an image's commits.
 pub(super) struct Committer {
     pub(super) journal: RefCell<Option<Journal>>,
-    /// The round that flushes which arrive now wait for.
+    /// The round that flushes which arrive now wait for. Who holds a share of it wants it to run.
     next: RefCell<Rc<Round>>,
     running: Cell<bool>,
     /// Completed writes of data.
@@ -93,17 +93,17 @@ impl Core {
     /// Makes durable what has completed before this call.
     pub(super) async fn commit(self: &Rc<Self>) -> Result<()> {
         let round = Rc::clone(&self.committer.next.borrow());
-        self.wait_for(&round).await
+        self.join(&round).await
     }
 
     /// A commit that brings bitmap and table up to date in place.
     pub(super) async fn checkpoint(self: &Rc<Self>) -> Result<()> {
         let round = Rc::clone(&self.committer.next.borrow());
         round.in_place.set(true);
-        self.wait_for(&round).await
+        self.join(&round).await
     }
 
-    async fn wait_for(self: &Rc<Self>, round: &Rc<Round>) -> Result<()> {
+    async fn join(self: &Rc<Self>, round: &Rc<Round>) -> Result<()> {
         self.executor.step("committing");
         if !self.committer.running.replace(true) {
             self.executor.spawn(run_rounds(Rc::clone(self)));

@@ -64,6 +64,15 @@ pub(crate) struct Started {
     pub(crate) direct: Option<Operation>,
 }
 
+impl Started {
+    fn direct(request: RequestId, operation: Operation) -> Self {
+        Self {
+            request,
+            direct: Some(operation),
+        }
+    }
+}
+
 impl Core {
     /// The engine of an image whose layer is ready for requests.
     pub(super) fn new(
@@ -103,13 +112,9 @@ impl Core {
         tell: Listener,
     ) -> Result<Started> {
         let range = self.range_on_disk(offset, iov.len())?;
-        let direct = self.direct_read(&range, iov);
         let request = self.requests.begin(Kind::Read, range.clone(), tell);
-        if let Some(direct) = direct {
-            return Ok(Started {
-                request,
-                direct: Some(self.direct(request, direct)),
-            });
+        if let Some(direct) = self.direct_read(request, &range, iov) {
+            return Ok(Started::direct(request, direct));
         }
         Ok(self.start(request, move |core| async move {
             core.executor.step("reading");
@@ -131,17 +136,9 @@ impl Core {
         let range = self.range_on_disk(offset, iov.len())?;
         self.check_writable()?;
         let durable = fua || self.config.write_through;
-        let direct = if durable {
-            None
-        } else {
-            self.direct_write(&range, iov)
-        };
         let request = self.requests.begin(Kind::Write, range.clone(), tell);
-        if let Some(direct) = direct {
-            return Ok(Started {
-                request,
-                direct: Some(self.direct(request, direct)),
-            });
+        if !durable && let Some(direct) = self.direct_write(request, &range, iov) {
+            return Ok(Started::direct(request, direct));
         }
         Ok(self.start(request, move |core| async move {
             if !range.is_empty() {
@@ -224,12 +221,12 @@ impl Core {
         self.closing.set(true);
     }
 
-    /// A write of the data of `range` is over: the next flush has something to do, and where the
-    /// write was `complete`, the file reaches at least up to its end.
+    /// A write of the data of `range` is over: the next flush has something to do, and where all of
+    /// it was written, the file reaches at least up to its end.
     #[inline]
-    pub(super) fn data_written(&self, range: &Range<u64>, complete: bool) {
+    pub(super) fn write_ended(&self, range: &Range<u64>, result: &Result<()>) {
         self.committer.data_written();
-        if complete && self.layer.table.is_none() {
+        if result.is_ok() && self.layer.table.is_none() {
             self.layer
                 .data
                 .reached(self.layer.data.start.get() + range.end);

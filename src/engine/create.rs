@@ -7,6 +7,7 @@ use crate::format::geometry::Geometry;
 use crate::format::header::Header;
 use crate::format::options::CreateOptions;
 use crate::format::table::table_len;
+use crate::format::units::SECTOR;
 use crate::host::{Access, Role};
 
 use super::error::{Error, ErrorKind, Result};
@@ -35,8 +36,8 @@ pub(crate) async fn create(
     let data = other_than(&name, "data_file", &header.data_file)?;
     let request = Named::as_given(&name).request(Role::Metadata, Access::Create);
     let file = File::open(&executor, request).await?;
-    // Whatever image was here is gone before its parts are.
-    file.write_zeroes(0..Header::LEN as u64).await?;
+    // Whatever image was here is gone, with its magic, before its parts are.
+    file.write_zeroes(0..SECTOR).await?;
     file.flush().await?;
     empty(&file, geometry.metadata_size).await?;
     match data {

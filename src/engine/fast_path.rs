@@ -16,16 +16,15 @@ use super::file::transferred;
 use super::layer::Source;
 use super::request::{Kind, RequestId};
 
-/// One operation that does all of a request.
-pub(super) struct Direct {
-    file: crate::host::FileId,
-    kind: OpKind,
-}
-
 impl Core {
     /// The one operation that a read needs, if it is only one.
     #[inline]
-    pub(super) fn direct_read(&self, range: &Range<u64>, iov: IoVecs) -> Option<Direct> {
+    pub(super) fn direct_read(
+        &self,
+        request: RequestId,
+        range: &Range<u64>,
+        iov: IoVecs,
+    ) -> Option<Operation> {
         if !self.config.fast_path || range.is_empty() {
             return None;
         }
@@ -34,15 +33,17 @@ impl Core {
             return None;
         };
         let kind = OpKind::Read { offset, iov };
-        (extent.range == *range).then(|| Direct {
-            file: file.id(),
-            kind,
-        })
+        (extent.range == *range).then(|| self.executor.direct(request, file.id(), kind))
     }
 
     /// The one operation that a write needs, if it is only one.
     #[inline]
-    pub(super) fn direct_write(&self, range: &Range<u64>, iov: IoVecs) -> Option<Direct> {
+    pub(super) fn direct_write(
+        &self,
+        request: RequestId,
+        range: &Range<u64>,
+        iov: IoVecs,
+    ) -> Option<Operation> {
         if !self.config.fast_path || range.is_empty() || !self.layer.all_present(range) {
             return None;
         }
@@ -51,10 +52,10 @@ impl Core {
             return None;
         }
         let kind = OpKind::Write { offset, iov };
-        Some(Direct {
-            file: self.layer.data.file.id(),
-            kind,
-        })
+        Some(
+            self.executor
+                .direct(request, self.layer.data.file.id(), kind),
+        )
     }
 
     /// True if any block or entry of `range` is copy-dirty.
@@ -64,11 +65,6 @@ impl Core {
         !copied.is_empty()
             && (copied.blocks.intersects(&self.layer.blocks_of(range))
                 || copied.entries.intersects(&self.layer.entries_of(range)))
-    }
-
-    /// Makes the operation that ends `request`.
-    pub(super) fn direct(&self, request: RequestId, Direct { file, kind }: Direct) -> Operation {
-        self.executor.direct(request, file, kind)
     }
 
     /// Ends a request of the fast path by the host's answer.
@@ -82,7 +78,7 @@ impl Core {
             self.executor.log(Severity::Error, error.to_string());
         }
         if kind == Kind::Write {
-            self.data_written(&range, result.is_ok());
+            self.write_ended(&range, &result);
         }
         self.requests.finish(request, result);
     }

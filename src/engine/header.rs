@@ -46,8 +46,10 @@ pub(super) async fn set_name(
     wanted: &Header,
     field: Field,
 ) -> Result<()> {
-    let new = name_mut(&mut wanted.clone(), field).clone();
-    let old = name_mut(header, field).clone();
+    let (old, new) = (
+        name(header, field).to_owned(),
+        name(wanted, field).to_owned(),
+    );
     if old == new {
         return Ok(());
     }
@@ -84,6 +86,14 @@ pub(super) async fn set_rest(file: &File, header: &Header, wanted: &Header) -> R
     file.flush().await?;
     write_field(file, wanted, Field::CleanShutdown).await?;
     file.flush().await
+}
+
+fn name(header: &Header, field: Field) -> &str {
+    match field {
+        Field::BaseImg => &header.base_img,
+        Field::DataFile => &header.data_file,
+        other => unreachable!("{other:?} is not a name"),
+    }
 }
 
 fn name_mut(header: &mut Header, field: Field) -> &mut String {

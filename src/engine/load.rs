@@ -99,7 +99,7 @@ async fn load_from(
         shutdown: Shutdown::NoJournal,
     };
     if let Some(journal) = loaded.geometry.journal {
-        loaded.shutdown = loaded.how_left(executor, journal).await?;
+        loaded.shutdown = loaded.read_journal(executor, journal).await?;
     }
     if let Some(table) = &loaded.table {
         check_entries(table.numbers(), &table.chunks, loaded.geometry.data_start())?;
@@ -152,8 +152,9 @@ impl Loaded {
         }
     }
 
-    /// Finds out how the image was left, and replays its journal where it must be.
-    async fn how_left(&self, executor: &Executor, journal: Region) -> Result<Shutdown> {
+    /// Reads the journal as far as it counts: replays it where the image was not closed. Says how
+    /// the image was left.
+    async fn read_journal(&self, executor: &Executor, journal: Region) -> Result<Shutdown> {
         if !self.header.clean_shutdown {
             self.replay(executor, journal).await?;
             return Ok(Shutdown::Crashed);

@@ -35,7 +35,7 @@ pub use error::FormatError;
 pub use geometry::{Blocks, Chunks, Geometry, Region};
 pub use header::{Header, WriteUpdatesBase};
 pub use options::{CREATE_OPTIONS, CreateOptions, JournalSize, OptionInfo, OptionKind};
-pub use units::{DataOffset, GuestOffset, MetaOffset, PAGE, SECTOR, SECTOR_LEN};
+pub use units::{DataOffset, MetaOffset, PAGE, SECTOR, SECTOR_LEN};
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,8 @@
 //! Numbers with a type: where a byte is says whose byte it is.
 //!
-//! An offset on the guest's disk, in the data file and in the metadata file are all "a number of
-//! bytes", and taking one for another destroys data without any error. So each has a type of its
-//! own, and only geometry (and the engine's mapping) turns one into another. Lengths are plain
-//! `u64`: an offset plus a length is an offset, and the difference of two offsets is a length.
+//! An offset in the data file and one in the metadata file are both "a number of bytes"; as types
+//! of their own, none is taken for the other. Bytes of the guest's disk are plain numbers: they
+//! come from outside, and go through a geometry to become either.
 //!
 //! Arithmetic is unchecked (it panics where overflow checks are on), because every number was
 //! bounded when its header was checked: see [`limits`](super::limits).
@@ -74,10 +73,6 @@ macro_rules! offset {
     };
 }
 
-offset! {
-    /// A byte of the disk that the guest sees.
-    GuestOffset
-}
 offset! {
     /// A byte of the data file (of the one file, where metadata and data share it).
     DataOffset

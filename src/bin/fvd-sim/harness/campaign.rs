@@ -6,28 +6,35 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use super::life::{Options, Report, live};
 
 thread_local! {
     /// The seed that this thread runs.
-    static SEED: Cell<u64> = const { Cell::new(0) };
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
     /// What the first panic of this seed said, and where.
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// From now on panics are kept for [`run_seed`] instead of printed. A second one while the first unwinds
-/// ends the process, so it is printed, with the first and the seed.
+/// From now on a panic while a seed runs is kept for [`run_seed`] instead of printed. A second one while
+/// the first unwinds ends the process, so it is printed, with the first and the seed.
 pub(crate) fn keep_panics_quiet() {
-    std::panic::set_hook(Box::new(|info| {
-        PANIC.with_borrow_mut(|first| match first {
-            None => *first = Some(info.to_string()),
-            Some(first) => eprintln!("seed {}: {first}\nand then: {info}", SEED.get()),
-        });
-    }));
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let Some(seed) = SEED.get() else {
+                return usual(info);
+            };
+            PANIC.with_borrow_mut(|first| match first {
+                None => *first = Some(info.to_string()),
+                Some(first) => eprintln!("seed {seed}: {first}\nand then: {info}"),
+            });
+        }));
+    });
 }
 
 /// Runs one seed; a panic is an error.
@@ -35,10 +42,12 @@ pub(crate) fn keep_panics_quiet() {
 /// # Errors
 /// What went wrong.
 pub(crate) fn run_seed(seed: u64, options: &Options) -> Result<Report, String> {
-    SEED.set(seed);
+    SEED.set(Some(seed));
     PANIC.take();
     let run = AssertUnwindSafe(|| live(seed, options));
-    catch_unwind(run).unwrap_or_else(|_| {
+    let result = catch_unwind(run);
+    SEED.set(None);
+    result.unwrap_or_else(|_| {
         let message = PANIC
             .take()
             .unwrap_or_else(|| "a panic that said nothing".into());

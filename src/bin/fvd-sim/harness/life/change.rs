@@ -51,7 +51,7 @@ impl Life {
             _ => None,
         };
         if let Err(error) = result {
-            self.changes.maybe_sectors = size;
+            self.changes.maybe_sectors = size.or(self.changes.maybe_sectors);
             self.changes.unfinished = size.is_none().then_some(text);
             return match self.host.dead() {
                 Some(_) => Ok(Attempt::Died),
@@ -71,7 +71,7 @@ impl Life {
     fn draw_change(&mut self) -> String {
         let size = self.guest.oracle.borrow().sectors() * SECTOR as u64;
         let largest = self.changes.room.min(LARGEST);
-        if size < largest && self.rng.chance(600) {
+        if size < largest && self.changes.maybe_sectors.is_none() && self.rng.chance(600) {
             let more = self.rng.skewed(largest - size);
             return format!("size={}", size + more);
         }
