@@ -296,6 +296,7 @@ impl Image {
             self.core.answered(token, returned);
         });
         self.world.step();
+        self.end_poisoned();
         self.run_callbacks() || alive
     }
 
@@ -316,11 +317,18 @@ impl Image {
         self.world.executor.abandon();
     }
 
-    /// Runs the callbacks that are due; false if there was none.
+    /// True if a callback is due.
+    pub(crate) fn owes_callbacks(&self) -> bool {
+        self.core.requests.completions() > 0
+    }
+
+    /// Runs the callbacks that are due, not those that they make due; false if there was none.
     fn run_callbacks(&self) -> bool {
-        let mut any = false;
-        while let Some(completion) = self.core.requests.next_completion() {
-            any = true;
+        let due = self.core.requests.completions();
+        for _ in 0..due {
+            let Some(completion) = self.core.requests.next_completion() else {
+                break; // a callback has run others
+            };
             match completion.listener {
                 Listener::Slot(slot) => *slot.borrow_mut() = Some(completion.result),
                 Listener::Callback(Callback { func, opaque }) => {
@@ -333,7 +341,7 @@ impl Image {
                 }
             }
         }
-        any
+        due > 0
     }
 
     /// Reads `bytes` from `offset`.
@@ -415,6 +423,11 @@ impl Image {
     /// Not everything could be written: what completed flushes covered is safe, and is recovered
     /// when the image is opened again.
     pub fn close(self) -> Result<()> {
+        self.bring_to_rest()
+    }
+
+    /// All of [`close`](Self::close) but the closing of the files, which go with the image.
+    pub(crate) fn bring_to_rest(&self) -> Result<()> {
         self.core.begin_close();
         self.drain();
         if self.world.gone.get() {
@@ -422,6 +435,25 @@ impl Image {
         }
         let core = Rc::clone(&self.core);
         self.world.drive(async move { core.shut_down().await })
+    }
+
+    /// The engine is broken: no task takes a step any more, nothing is written, and what is under
+    /// way ends with -EIO when the host has reported all of it.
+    pub(crate) fn poison(&self) {
+        self.core.begin_close();
+        self.core.requests.freeze();
+        self.world.executor.abandon();
+        self.end_poisoned();
+    }
+
+    /// Ends the requests of a poisoned image, once nothing of them is under way.
+    fn end_poisoned(&self) {
+        if self.core.requests.is_frozen() && self.world.executor.outstanding() == 0 {
+            let dead = "the library failed while it worked for this image";
+            self.core
+                .requests
+                .end_all(&Error::new(ErrorKind::Host, dead));
+        }
     }
 
     /// Forgets the image as a crash would: nothing more is written, no callback runs, no file is

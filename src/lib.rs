@@ -19,7 +19,7 @@ pub mod image;
 #[cfg(feature = "sim")]
 pub use engine::canary;
 pub use engine::error::{Error, ErrorKind, Result};
-pub use engine::options::{Follow, OpenOptions};
+pub use engine::options::{Follow, OPEN_OPTIONS, OpenOptions};
 pub use engine::request::{Callback, RequestId};
 pub use engine::stats::Stats;
 pub use format::attributes::Attribute;

@@ -315,6 +315,10 @@ struct RequestEnd<'a> {
 
 impl Drop for RequestEnd<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // I/O of it may be under way: the request ends when that is over.
+            self.core.requests.freeze();
+        }
         let cancelled = || {
             Err(Error::new(
                 ErrorKind::Cancelled,

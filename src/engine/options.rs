@@ -1,5 +1,7 @@
 //! How an image is opened.
 
+use crate::format::argument::{Argument, OptionInfo, OptionKind, split};
+use crate::format::error::FormatError;
 use crate::host::Access;
 
 pub use super::names::Follow;
@@ -41,7 +43,99 @@ impl Default for OpenOptions {
     }
 }
 
+/// What [`OpenOptions::parse`] takes.
+pub const OPEN_OPTIONS: &[OptionInfo] = &[
+    row(
+        "read_only",
+        OptionKind::Bool,
+        "no write is allowed, and nothing is written",
+        "off",
+    ),
+    row(
+        "tools",
+        OptionKind::Bool,
+        "read-only, and also what a guest may not have",
+        "off",
+    ),
+    row(
+        "unlocked",
+        OptionKind::Bool,
+        "read-only, whoever else has the image open",
+        "off",
+    ),
+    row(
+        "base",
+        OptionKind::Text,
+        "the base image, in place of the one in the header",
+        "",
+    ),
+    row(
+        "follow",
+        FOLLOW,
+        "how far names inside the image are followed",
+        "same-dir",
+    ),
+    row(
+        "cache",
+        CACHE,
+        "writethrough: each write is durable when it completes",
+        "writeback",
+    ),
+    row(
+        "fastpath",
+        OptionKind::Bool,
+        "off: every request takes the long way; for tests",
+        "on",
+    ),
+];
+
+const FOLLOW: OptionKind = OptionKind::Choice(&["none", "same-dir", "any"]);
+const CACHE: OptionKind = OptionKind::Choice(&["writeback", "writethrough"]);
+
+const fn row(
+    name: &'static str,
+    kind: OptionKind,
+    help: &'static str,
+    default: &'static str,
+) -> OptionInfo {
+    OptionInfo {
+        name,
+        kind,
+        help,
+        default,
+    }
+}
+
 impl OpenOptions {
+    /// Reads "name=value,name=value"; of several values of one name, the last holds; ",," stands
+    /// for a comma.
+    ///
+    /// # Errors
+    /// A name that is not in [`OPEN_OPTIONS`], or a value that the option does not take.
+    pub fn parse(text: &str) -> Result<Self, FormatError> {
+        let mut options = Self::default();
+        for item in split(text) {
+            let argument = Argument::parse(&item, OPEN_OPTIONS)?;
+            match argument.name {
+                "read_only" => options.read_only = argument.bool()?,
+                "tools" => options.tools = argument.bool()?,
+                "unlocked" => options.unlocked = argument.bool()?,
+                "base" => options.base = Some(argument.text()).filter(|name| !name.is_empty()),
+                "follow" => {
+                    options.follow = match argument.choice()? {
+                        "none" => Follow::None,
+                        "any" => Follow::Any,
+                        _ => Follow::SameDir,
+                    }
+                }
+                "cache" => options.write_through = argument.choice()? == "writethrough",
+                "fastpath" => options.fast_path = argument.bool()?,
+                name => unreachable!("{name} is listed, but nobody reads it"),
+            }
+        }
+        Ok(options)
+    }
+
     fn is_read_only(&self) -> bool {
         self.read_only || self.tools || self.unlocked
     }

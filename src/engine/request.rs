@@ -4,7 +4,7 @@
 //! [`Completion`] then waits in a queue until the owner of the image passes it on, never inside the
 //! call that submitted it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
@@ -102,6 +102,8 @@ struct Request {
 pub(crate) struct Requests {
     live: RefCell<SlotMap<RequestId, Request>>,
     ended: RefCell<VecDeque<Completion>>,
+    /// No request ends by itself any more.
+    frozen: Cell<bool>,
 }
 
 impl Requests {
@@ -126,6 +128,9 @@ impl Requests {
 
     /// Ends a request: its listener will be told, unless it was cancelled silently.
     pub(crate) fn finish(&self, id: RequestId, result: Result<()>) {
+        if self.frozen.get() {
+            return;
+        }
         let Some(request) = self.live.borrow_mut().remove(id) else {
             return;
         };
@@ -137,8 +142,20 @@ impl Requests {
         }
     }
 
+    /// From now on requests end by [`end_all`](Self::end_all) alone: an engine that is broken does
+    /// not know when nothing of them is under way.
+    pub(crate) fn freeze(&self) {
+        self.frozen.set(true);
+    }
+
+    /// True from [`freeze`](Self::freeze) to [`end_all`](Self::end_all).
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen.get()
+    }
+
     /// Ends every request that is live, with the same error.
     pub(crate) fn end_all(&self, error: &Error) {
+        self.frozen.set(false);
         let ids: Vec<_> = self.live.borrow().keys().collect();
         ids.into_iter()
             .for_each(|id| self.finish(id, Err(error.clone())));
@@ -176,6 +193,11 @@ impl Requests {
         self.live.borrow().len()
     }
 
+    /// How many completions wait to be passed on.
+    pub(crate) fn completions(&self) -> usize {
+        self.ended.borrow().len()
+    }
+
     /// The next completion to pass on.
     pub(crate) fn next_completion(&self) -> Option<Completion> {
         self.ended.borrow_mut().pop_front()
@@ -183,6 +205,6 @@ impl Requests {
 
     /// True if no request is live, and no completion waits to be passed on.
     pub(crate) fn is_idle(&self) -> bool {
-        self.live() == 0 && self.ended.borrow().is_empty()
+        self.live() == 0 && self.completions() == 0
     }
 }

@@ -66,15 +66,15 @@ impl fmt::Display for OptionKind {
 
 /// A value, and the option that it is given for.
 #[derive(Clone, Copy)]
-pub(super) struct Argument<'a> {
-    pub(super) name: &'static str,
+pub(crate) struct Argument<'a> {
+    pub(crate) name: &'static str,
     kind: OptionKind,
     value: &'a str,
 }
 
 impl<'a> Argument<'a> {
     /// Takes "name=value" apart; the name must be in `list`.
-    pub(super) fn parse(text: &'a str, list: &[OptionInfo]) -> Result<Self, FormatError> {
+    pub(crate) fn parse(text: &'a str, list: &[OptionInfo]) -> Result<Self, FormatError> {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         let Some(info) = list.iter().find(|info| info.name == name) else {
             let names: Vec<_> = list.iter().map(|info| info.name).collect();
@@ -93,7 +93,7 @@ impl<'a> Argument<'a> {
         }
     }
 
-    pub(super) fn bool(&self) -> Result<bool, FormatError> {
+    pub(crate) fn bool(&self) -> Result<bool, FormatError> {
         match self.value {
             "on" | "yes" | "true" => Ok(true),
             "off" | "no" | "false" => Ok(false),
@@ -131,12 +131,21 @@ impl<'a> Argument<'a> {
             .ok_or_else(|| self.bad())
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.value.to_owned()
     }
 
     pub(super) fn write_updates_base(&self) -> Result<WriteUpdatesBase, FormatError> {
         WriteUpdatesBase::from_name(self.value).ok_or_else(|| self.bad())
+    }
+
+    /// One of the texts that the option takes.
+    pub(crate) fn choice(&self) -> Result<&'static str, FormatError> {
+        let OptionKind::Choice(names) = self.kind else {
+            unreachable!("{} is no choice", self.name)
+        };
+        let name = names.iter().find(|name| **name == self.value);
+        name.copied().ok_or_else(|| self.bad())
     }
 
     fn bad(&self) -> FormatError {
@@ -149,7 +158,7 @@ impl<'a> Argument<'a> {
 }
 
 /// The items of "name=value,name=value"; a doubled comma stands for one that is part of a value.
-pub(super) fn split(text: &str) -> Vec<String> {
+pub(crate) fn split(text: &str) -> Vec<String> {
     let mut items = vec![String::new()];
     let mut chars = text.chars().peekable();
     while let Some(char) = chars.next() {

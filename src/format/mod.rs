@@ -14,7 +14,7 @@
 //! This is the only place that knows an offset.
 #![forbid(unsafe_code)]
 
-mod argument;
+pub(crate) mod argument;
 pub mod attributes;
 pub mod bitmap;
 pub mod create;

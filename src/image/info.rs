@@ -6,6 +6,7 @@ use crate::format::geometry::Geometry;
 use crate::format::header::Header;
 
 use super::Image;
+use crate::engine::request::RequestId;
 
 /// What an image is, and what has happened to it since it was opened.
 #[derive(Clone, Debug)]
@@ -152,6 +153,11 @@ impl Image {
     /// The step of each task under way, with how many operations it waits for.
     pub fn tasks(&self) -> Vec<(&'static str, u32)> {
         self.core.executor.steps()
+    }
+
+    /// True while a request has not ended.
+    pub(crate) fn is_live(&self, request: RequestId) -> bool {
+        self.core.requests.is_live(request)
     }
 
     /// Requests that have not ended.
