@@ -1,6 +1,6 @@
 //! How an image is opened.
 
-use crate::format::argument::{Argument, OptionInfo, OptionKind, split};
+use crate::format::argument::{Argument, OptionInfo, OptionKind, row, split};
 use crate::format::error::FormatError;
 use crate::host::Access;
 
@@ -91,20 +91,6 @@ pub const OPEN_OPTIONS: &[OptionInfo] = &[
 
 const FOLLOW: OptionKind = OptionKind::Choice(&["none", "same-dir", "any"]);
 const CACHE: OptionKind = OptionKind::Choice(&["writeback", "writethrough"]);
-
-const fn row(
-    name: &'static str,
-    kind: OptionKind,
-    help: &'static str,
-    default: &'static str,
-) -> OptionInfo {
-    OptionInfo {
-        name,
-        kind,
-        help,
-        default,
-    }
-}
 
 impl OpenOptions {
     /// Reads "name=value,name=value"; of several values of one name, the last holds; ",," stands

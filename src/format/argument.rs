@@ -23,6 +23,21 @@ pub struct OptionInfo {
     pub default: &'static str,
 }
 
+/// A row of a list of options.
+pub(crate) const fn row(
+    name: &'static str,
+    kind: OptionKind,
+    help: &'static str,
+    default: &'static str,
+) -> OptionInfo {
+    OptionInfo {
+        name,
+        kind,
+        help,
+        default,
+    }
+}
+
 /// What a value may be. [`fmt::Display`] says it to people.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OptionKind {

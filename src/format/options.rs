@@ -6,7 +6,7 @@
 //! not compact) is ignored, as the first implementation did.
 //! Source: FORMAT.md, "Create options".
 
-use super::argument::{Argument, split};
+use super::argument::{Argument, row, split};
 use super::error::FormatError;
 use super::limits::{MAX_CHUNK_SIZE, MAX_PROFILE_SIZE, MAX_VIRTUAL_SIZE as MAX_SIZE};
 use super::units::round_up;
@@ -232,20 +232,6 @@ const SECONDS: OptionKind = OptionKind::Integer {
 
 const fn bytes(min: u64, max: u64) -> OptionKind {
     OptionKind::Size { min, max }
-}
-
-const fn row(
-    name: &'static str,
-    kind: OptionKind,
-    help: &'static str,
-    default: &'static str,
-) -> OptionInfo {
-    OptionInfo {
-        name,
-        kind,
-        help,
-        default,
-    }
 }
 
 #[cfg(test)]
