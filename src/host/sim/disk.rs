@@ -1,22 +1,24 @@
 //! One simulated file: what reads see, what is durable, and everything in between.
 //!
-//! A file has two pictures. The *view* is what reads see: the cache. The *durable* picture is what a
-//! flush has promised. Between them each sector written since has a list of versions, oldest first:
+//! A file has two pictures. The *view* is what reads see: the cache. The *durable* picture is what
+//! a flush has promised. Between them each sector written since has a list of versions, oldest
+//! first:
 //!
 //! ```text
 //!   durable ── version (write 7, completed at 31) ── version (write 9, in flight) = view
 //! ```
 //!
-//! A power cut leaves each sector, independently, with the durable content or any one version. A flush
-//! remembers when it was submitted ([`Stamp`]); when it has completed, the newest version that had
-//! completed by then is the durable content, and what is older is gone. The file's length has
-//! versions likewise: a sector that lies beyond the length that survives is gone, and reads as zeros
-//! if the file grows again.
+//! A power cut leaves each sector, independently, with the durable content or any one version. A
+//! flush remembers when it was submitted ([`Stamp`]); when it has completed, the newest version
+//! that had completed by then is the durable content, and what is older is gone. The file's length
+//! has versions likewise: a sector that lies beyond the length that survives is gone, and reads as
+//! zeros if the file grows again.
 //!
-//! A kill leaves the view alone and makes nothing durable. A failed flush may mark versions *lost*: the
-//! system believes them clean, so reads see them, a power cut may show them or not, and no later flush
-//! makes them durable; only a new write to the sector does. A change of the length is not lost so: it is
-//! the file system's own, and a file system that cannot store what is its own stops.
+//! A kill leaves the view alone and makes nothing durable. A failed flush may mark versions *lost*:
+//! the system believes them clean, so reads see them, a power cut may show them or not, and no
+//! later flush makes them durable; only a new write to the sector does. A change of the length is
+//! not lost so: it is the file system's own, and a file system that cannot store what is its own
+//! stops.
 
 use super::index;
 use super::pattern::SECTOR;
@@ -64,7 +66,8 @@ enum Put<'a> {
     Nothing,
 }
 
-/// A file on a simulated disk. Lengths and offsets are bytes; all but the first length are whole sectors.
+/// A file on a simulated disk. Lengths and offsets are bytes; all but the first length are whole
+/// sectors.
 #[derive(Debug)]
 pub struct SimFile {
     /// As long as `sectors`; zero from `len` on.
@@ -163,8 +166,8 @@ impl SimFile {
         });
     }
 
-    /// Lets a range read zeros; with `tear`, an arbitrary subset of its sectors. A file that ends within
-    /// the range grows.
+    /// Lets a range read zeros; with `tear`, an arbitrary subset of its sectors. A file that ends
+    /// within the range grows.
     pub fn zero(&mut self, write: WriteNo, offset: u64, len: u64, tear: Option<&mut Prng>) {
         self.each_sector(sector_of(offset), sector_of(len), tear, |file, sector| {
             file.put(write, sector, Put::Zeros);
@@ -180,8 +183,9 @@ impl SimFile {
         self.set_len(write, len);
     }
 
-    /// Adds `bytes` at the end, durable at once: somebody made the device larger.
+    /// Adds `bytes` at the end, durable at once: somebody made the device, or the file, larger.
     pub fn extend(&mut self, bytes: &[u8]) {
+        self.lengths.clear();
         self.reserve(sector_of(self.len + bytes.len() as u64));
         let at = index(self.len);
         for picture in [&mut self.view, &mut self.durable] {
@@ -189,6 +193,19 @@ impl SimFile {
         }
         self.len += bytes.len() as u64;
         self.durable_len = self.len;
+    }
+
+    /// Cuts the file down to `len`, durable at once: somebody copied only so much of it.
+    pub fn shorten(&mut self, len: u64) {
+        assert!(!self.is_device && len <= self.len, "a file gets shorter");
+        for sector in sector_of(len)..self.sectors.len() as u64 {
+            sector_mut(&mut self.durable, sector).fill(0);
+            self.settle(sector, None);
+        }
+        self.dirty
+            .retain(|sector| !self.sectors[index(*sector)].is_empty());
+        self.lengths.clear();
+        (self.len, self.durable_len) = (len, len);
     }
 
     /// Makes the file empty, durably: nobody who asks for that wants to see the old content again.
@@ -266,8 +283,8 @@ impl SimFile {
         }
     }
 
-    /// The length from this write on. A write that does not reach the end needs the length too, as long
-    /// as none that reaches it is durable.
+    /// The length from this write on. A write that does not reach the end needs the length too, as
+    /// long as none that reaches it is durable.
     fn set_len(&mut self, write: WriteNo, len: u64) {
         assert!(
             !self.is_device || len == self.len,
@@ -313,9 +330,9 @@ impl SimFile {
         }
     }
 
-    /// Fails a flush that was submitted at `stamp`, as a system does that drops what it could not store:
-    /// of the sectors that it should have covered, `dropped` per mille are lost. Of those, `reverted` per
-    /// mille are read again from the disk, where any of their contents may be.
+    /// Fails a flush that was submitted at `stamp`, as a system does that drops what it could not
+    /// store: of the sectors that it should have covered, `dropped` per mille are lost. Of those,
+    /// `reverted` per mille are read again from the disk, where any of their contents may be.
     pub fn flush_failed(&mut self, stamp: Stamp, rng: &mut Prng, dropped: u32, reverted: u32) {
         for sector in std::mem::take(&mut self.dirty) {
             self.lose_sector(sector, stamp, rng, [dropped, reverted]);
@@ -342,8 +359,8 @@ impl SimFile {
         }
     }
 
-    /// Cuts the power: everything in flight is over, and each sector and the length have, independently,
-    /// what was durable or any version since.
+    /// Cuts the power: everything in flight is over, and each sector and the length have,
+    /// independently, what was durable or any version since.
     pub fn power_cut(&mut self, rng: &mut Prng, survival: Survival) {
         let mut writes: Vec<WriteNo> = Vec::new();
         for sector in std::mem::take(&mut self.dirty) {
@@ -375,8 +392,8 @@ impl SimFile {
         self.blocks.release(versions.drain(..));
     }
 
-    /// Ends the process that used the file: nothing is in flight any more, the view stays, and a later
-    /// flush covers what it did.
+    /// Ends the process that used the file: nothing is in flight any more, the view stays, and a
+    /// later flush covers what it did.
     pub fn kill(&mut self) {
         self.clock += 1;
         let now = Stamp(self.clock);

@@ -1,16 +1,17 @@
 //! A host whose disks are [`SimFile`]s and whose clock jumps from event to event.
 //!
-//! An operation has two moments, each after a random delay: it *takes effect* (a write changes the view, a
-//! read looks at it), and it is *reported*. So operations overtake each other, and a crash finds some that
-//! were never begun, some half done, and some done that nobody was told of. A flush covers what was
-//! reported before it was submitted, and holds once it is reported.
+//! An operation has two moments, each after a random delay: it *takes effect* (a write changes the
+//! view, a read looks at it), and it is *reported*. So operations overtake each other, and a crash
+//! finds some that were never begun, some half done, and some done that nobody was told of. A flush
+//! covers what was reported before it was submitted, and holds once it is reported.
 //!
-//! A crash can be planned: after so many events, or flushes, the host dies inside `poll`. What is in flight then takes
-//! effect wholly, in part or not at all, the disks suffer the power cut or the kill, and from then on
-//! nothing is reported, and no memory touched, until [`SimHost::revive`].
+//! A crash can be planned: after so many events, or flushes, the host dies inside `poll`. What is
+//! in flight then takes effect wholly, in part or not at all, the disks suffer the power cut or the
+//! kill, and from then on nothing is reported, and no memory touched, until [`SimHost::revive`].
 //!
 //! The host checks its guest as well: it panics at an operation on a closed file, a write through a
-//! read-only open or to a base, a range that is not whole sectors, a close with operations under way.
+//! read-only open or to a base, a range that is not whole sectors, a close with operations under
+//! way.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -163,11 +164,25 @@ impl SimHost {
 
     /// Changes a file that nobody has open, durably, as somebody else would who had it in between.
     pub fn poke(&self, name: &str, offset: u64, bytes: &[u8]) {
+        self.change(name, |file| file.poke(offset, bytes));
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut SimFile)) {
         let mut world = self.world.borrow_mut();
         let file = world.find(name).expect("a file that exists");
         let named = &mut world.files[file];
         assert_eq!(named.readers + named.writers, 0, "{name} is open");
-        named.file.poke(offset, bytes);
+        change(&mut named.file);
+    }
+
+    /// Cuts a file that nobody has open down to `len` bytes, durably.
+    pub fn shorten(&self, name: &str, len: u64) {
+        self.change(name, |file| file.shorten(len));
+    }
+
+    /// Appends `bytes` to a file that nobody has open, durably.
+    pub fn lengthen(&self, name: &str, bytes: &[u8]) {
+        self.change(name, |file| file.extend(bytes));
     }
 
     /// Turns the knobs.
@@ -364,8 +379,8 @@ impl World {
         self.queue.push(Reverse((at, self.sequence, key)));
     }
 
-    /// Runs events until one has been reported (and perhaps a few more), or `timeout` is over. False: there
-    /// is none left, or the host is dead.
+    /// Runs events until one has been reported (and perhaps a few more), or `timeout` is over.
+    /// False: there is none left, or the host is dead.
     fn advance(&mut self, timeout: Option<Duration>, reports: &mut Vec<(Token, i64)>) -> bool {
         if self.dead.is_none() && self.rng.chance(self.knobs.idle_polls) {
             return true;

@@ -1,15 +1,16 @@
-//! A simulated world: disks that forget, a clock that jumps, and an oracle that knows what may be read.
+//! A simulated world: disks that forget, a clock that jumps, an oracle of what may be read.
 //!
-//! Everything here is drawn from one seed and repeats bit for bit: a failure is a number. The parts:
+//! Everything here is drawn from one seed and repeats bit for bit: a failure is a number.
 //!
 //! - [`Prng`]: the only source of chance;
-//! - [`SimFile`]: one file, which remembers for each sector every content that a power cut could leave;
-//! - [`SimHost`]: the [`Host`](super::Host) over such files, which delays, reorders, tears and fails
-//!   operations, and dies in the middle of them;
+//! - [`SimFile`]: one file, which remembers for each sector every content that a power cut could
+//!   leave;
+//! - [`SimHost`]: the [`Host`](super::Host) over such files, which delays, reorders, tears and
+//!   fails operations, and dies in the middle of them;
 //! - [`Oracle`]: for each sector of the guest's disk, the contents that the contract allows.
 //!
-//! The disk knows nothing of the format, and the oracle nothing of the disk: what the guest is promised
-//! is judged by what the guest did alone.
+//! The disk knows nothing of the format, and the oracle nothing of the disk: what the guest is
+//! promised is judged by what the guest did alone.
 
 mod disk;
 mod host;

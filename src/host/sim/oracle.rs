@@ -1,21 +1,22 @@
 //! What a guest may read: for each sector of its disk, the contents that the contract allows.
 //!
-//! The contract speaks of what the guest did and was told, so that is all the oracle hears: a write is
-//! submitted, a write ends, a flush ends well, the disk crashed. Time is a counter of these moments.
-//! Each sector has a list of [`Version`]s, oldest first; the oldest is the initial content.
+//! The contract speaks of what the guest did and was told, so that is all the oracle hears: a write
+//! is submitted, a write ends, a flush ends well, the disk crashed. Time is a counter of these
+//! moments. Each sector has a list of [`Version`]s, oldest first; the oldest is the initial
+//! content.
 //!
 //! - A version is **superseded** by a write that was submitted after the version had ended, and was
-//!   itself told as done. Two writes under way at once do not supersede each other, and a failed or cancelled
-//!   write supersedes nothing, though it may have happened.
-//! - A **live read** may give any version that was submitted before the read ended, and not superseded by
-//!   a write which was done before the read was submitted.
-//! - A **flush** covers the writes that were done before it was submitted: what they supersede can no
-//!   longer come back after a crash. A durable write (FUA, write-through) covers itself.
-//! - After a **crash** each sector must be one of its candidates: the versions that can still come back. A
-//!   power cut settles which it is; after a kill it is what reads see, and the others remain possible
-//!   until a flush of a later session covers it.
-//! - After a **failed flush of the host** what was done since the last good flush is *tainted*: it may be
-//!   lost at any later power cut, and no flush covers it any more.
+//!   itself told as done. Two writes under way at once do not supersede each other, and a failed or
+//!   cancelled write supersedes nothing, though it may have happened.
+//! - A **live read** may give any version that was submitted before the read ended, and not
+//!   superseded by a write which was done before the read was submitted.
+//! - A **flush** covers the writes that were done before it was submitted: what they supersede can
+//!   no longer come back after a crash. A durable write (FUA, write-through) covers itself.
+//! - After a **crash** each sector must be one of its candidates: the versions that can still come
+//!   back. A power cut settles which it is; after a kill it is what reads see, and the others
+//!   remain possible until a flush of a later session covers it.
+//! - After a **failed flush of the host** what was done since the last good flush is *tainted*: it
+//!   may be lost at any later power cut, and no flush covers it any more.
 
 use std::collections::BTreeMap;
 
@@ -95,7 +96,8 @@ pub struct Oracle {
     now: Time,
     /// When the last flush that ended well was submitted.
     flushed: Time,
-    /// A flush of the host failed in this session: nothing is judged until the disk is opened again.
+    /// A flush of the host failed in this session: nothing is judged until the disk is opened
+    /// again.
     failed: bool,
     history: History,
 }
@@ -137,7 +139,8 @@ impl Oracle {
         self.now
     }
 
-    /// A write of `count` sectors is submitted. Its content is zeros, or the pattern of the id returned.
+    /// A write of `count` sectors is submitted. Its content is zeros, or the pattern of the id
+    /// returned.
     pub fn begin_write(&mut self, first: u64, count: u64, zeros: bool) -> WriteId {
         let submitted = self.tick();
         let id = WriteId(self.next_write);
@@ -259,8 +262,8 @@ impl Oracle {
         });
     }
 
-    /// A flush of the host failed, and the engine was told: what no flush has covered is tainted, and the
-    /// session is lost.
+    /// A flush of the host failed, and the engine was told: what no flush has covered is tainted,
+    /// and the session is lost.
     pub fn host_flush_failed(&mut self) {
         let now = self.tick();
         self.failed = true;
@@ -302,8 +305,8 @@ impl Oracle {
         self.failed = false;
     }
 
-    /// Judges the content of the disk after a session that ended with `crash`: `bytes` from sector `first`
-    /// on, read with nothing else under way. From here on it is the content of the disk.
+    /// Judges the content of the disk after a session that ended with `crash`: `bytes` from sector
+    /// `first` on, read with nothing else under way. From here on it is the content of the disk.
     ///
     /// # Errors
     /// A sector has a content that the contract does not allow.

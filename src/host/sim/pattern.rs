@@ -1,8 +1,8 @@
 //! What a sector holds, told from its 512 bytes alone.
 //!
-//! Each write fills each of its sectors with a pattern that names the write and the sector, and in which
-//! every byte depends on both: a sector from elsewhere, an old one, or one with a single wrong byte is
-//! recognised for what it is.
+//! Each write fills each of its sectors with a pattern that names the write and the sector, and in
+//! which every byte depends on both: a sector from elsewhere, an old one, or one with a single
+//! wrong byte is recognised for what it is.
 
 use std::fmt;
 
@@ -21,8 +21,8 @@ pub enum Content {
     Zero,
     /// The pattern of this write, whole.
     Pattern(u64),
-    /// The first bytes of the pattern of this write, then zeros: the last sector of a base whose length
-    /// is not a whole number of sectors.
+    /// The first bytes of the pattern of this write, then zeros: the last sector of a base whose
+    /// length is not a whole number of sectors.
     Cut(u64, u16),
 }
 

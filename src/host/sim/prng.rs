@@ -1,8 +1,8 @@
 //! The only source of chance: a small generator whose whole future is its seed.
 //!
-//! xoshiro256** fed by splitmix64, as its authors advise. Not the standard library's, whose hashes are
-//! salted a run, and not a crate's, whose stream may change with its version: a seed that once found a
-//! bug has to find it for ever.
+//! xoshiro256** fed by splitmix64, as its authors advise. Not the standard library's, whose hashes
+//! are salted a run, and not a crate's, whose stream may change with its version: a seed that once
+//! found a bug has to find it for ever.
 
 /// A stream of numbers that a seed determines.
 #[derive(Clone, Debug)]
@@ -71,7 +71,8 @@ impl Prng {
         unreachable!("the number drawn lies below the sum of all weights")
     }
 
-    /// A number in `0..=high` whose logarithm is about uniform: small ones are common, large ones occur.
+    /// A number in `0..=high` whose logarithm is about uniform: small ones are common, large ones
+    /// occur.
     pub fn skewed(&mut self, high: u64) -> u64 {
         let bits = u64::from(u64::BITS - high.leading_zeros());
         let limit = (0..self.between(0, bits)).fold(0, |limit: u64, _| limit << 1 | 1);

@@ -1,8 +1,9 @@
 //! Which of a sector's possible contents a power cut leaves.
 //!
-//! Every choice is allowed by the contract of storage, but a bug shows only under some: where a record
-//! survived and its data did not, where all went down but one sector, where writes went down whole and in
-//! the wrong order. A fair coin for each sector almost never draws those, so the style is drawn first.
+//! Every choice is allowed by the contract of storage, but a bug shows only under some: where a
+//! record survived and its data did not, where all went down but one sector, where writes went down
+//! whole and in the wrong order. A fair coin for each sector almost never draws those, so the style
+//! is drawn first.
 
 use super::disk::WriteNo;
 use super::prng::{Prng, splitmix};
@@ -19,8 +20,8 @@ pub enum Survival {
         /// Makes one power cut differ from another.
         salt: u64,
     },
-    /// As `Sectors`, with one likelihood below sector `at` and another from there on: metadata without
-    /// data, or data without metadata.
+    /// As `Sectors`, with one likelihood below sector `at` and another from there on: metadata
+    /// without data, or data without metadata.
     Split {
         /// The first sector of the upper part.
         at: u64,
@@ -34,7 +35,8 @@ pub enum Survival {
 const LIKELIHOODS: [u32; 8] = [0, 50, 200, 500, 500, 800, 950, 1000];
 
 impl Survival {
-    /// A style for a file of `sectors` sectors, more often divided near its start, where the metadata is.
+    /// A style for a file of `sectors` sectors, more often divided near its start, where the
+    /// metadata is.
     pub fn draw(rng: &mut Prng, sectors: u64) -> Self {
         match rng.below(6) {
             0..3 => Self::Sectors(rng.pick(&LIKELIHOODS)),
@@ -50,8 +52,8 @@ impl Survival {
         }
     }
 
-    /// Which of the contents that `writes` left in `sector`, oldest first, survives; `None`: what was
-    /// durable before them.
+    /// Which of the contents that `writes` left in `sector`, oldest first, survives; `None`: what
+    /// was durable before them.
     pub fn choose(self, rng: &mut Prng, sector: u64, writes: &[WriteNo]) -> Option<usize> {
         match self {
             Self::Sectors(newest) => choose_one(rng, newest, writes.len()),

@@ -1,8 +1,8 @@
 //! What happened, as a number and, if asked for, as text.
 //!
 //! Each event of the simulated world is folded into a hash. Two runs of a seed that differ anywhere
-//! differ here: that is how the claim "bit for bit repeatable" is checked. With printing on, the same
-//! events are a story to read when a seed fails.
+//! differ here: that is how the claim "bit for bit repeatable" is checked. With printing on, the
+//! same events are a story to read when a seed fails.
 
 use std::cell::Cell;
 use std::fmt;
@@ -16,7 +16,8 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// A record that is still empty; with `print`, every event also goes to the standard error output.
+    /// A record that is still empty; with `print`, every event also goes to the standard error
+    /// output.
     pub fn new(print: bool) -> Self {
         Self {
             print,

@@ -1,10 +1,11 @@
 //! Many seeds, on all cores, until time is up or one fails.
 //!
-//! Each seed runs twice, with the fast path and without. A panic of the engine is a failure like any
-//! other: its message is caught, and told with the seed.
+//! Each seed runs twice, with the fast path and without. A panic of the engine is a failure like
+//! any other: its message is caught, and told with the seed.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
@@ -19,8 +20,8 @@ thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// From now on a panic while a seed runs is kept for [`run_seed`] instead of printed. A second one while
-/// the first unwinds ends the process, so it is printed, with the first and the seed.
+/// From now on a panic while a seed runs is kept for [`run_seed`] instead of printed. A second one
+/// while the first unwinds ends the process, so it is printed, with the first and the seed.
 pub(crate) fn keep_panics_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -88,6 +89,36 @@ impl Totals {
     }
 }
 
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seeds, kinds) = (self.seeds, self.kinds.len());
+        write!(
+            f,
+            "{seeds} seeds (each with and without the fast path), {kinds} configurations: "
+        )?;
+        let Self {
+            operations,
+            cancels,
+            failed,
+            ..
+        } = self;
+        write!(
+            f,
+            "{operations} guest operations, {cancels} cancelled, {failed} failed; "
+        )?;
+        let Self {
+            power_cuts,
+            kills,
+            sessions,
+            ..
+        } = self;
+        write!(
+            f,
+            "{power_cuts} power cuts, {kills} kills, {sessions} sessions"
+        )
+    }
+}
+
 /// A seed that failed.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
@@ -112,8 +143,8 @@ impl Failure {
     }
 }
 
-/// Runs seed after seed from `first`, on `jobs` threads for `time`. `told` hears of the totals from time
-/// to time. Ends at the first failure.
+/// Runs seed after seed from `first`, on `jobs` threads for `time`. `told` hears of the totals from
+/// time to time. Ends at the first failure.
 pub(crate) fn run(
     first: u64,
     jobs: usize,

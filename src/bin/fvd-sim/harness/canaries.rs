@@ -16,8 +16,8 @@ pub(crate) struct Found {
     pub(crate) what: String,
 }
 
-/// Runs seeds from `first` on with a planted mistake, until one fails or `limit` is over (`None`). The seed
-/// that fails must pass without the mistake.
+/// Runs seeds from `first` on with a planted mistake, until one fails or `limit` is over (`None`).
+/// The seed that fails must pass without the mistake.
 ///
 /// # Errors
 /// The seed fails without the mistake as well.

@@ -1,9 +1,9 @@
 //! The guest: it submits, waits, cancels, and believes nothing.
 //!
-//! Each request is told to the oracle when it is submitted and when it ends, and what a read gives is
-//! judged at once. Callbacks come while the image works, and may submit in turn, so nothing here is
-//! borrowed across a call of the image; what goes wrong in a callback is kept until somebody looks
-//! ([`Guest::verdict`]).
+//! Each request is told to the oracle when it is submitted and when it ends, and what a read gives
+//! is judged at once. Callbacks come while the image works, and may submit in turn, so nothing here
+//! is borrowed across a call of the image; what goes wrong in a callback is kept until somebody
+//! looks ([`Guest::verdict`]).
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use fvd::format::header::Header;
-use fvd::host::sim::{SECTOR, SimFile, SimHost};
+use fvd::host::sim::{SECTOR, SimHost};
 use fvd::{Image, MapState};
 
 use super::world::IMAGE;
@@ -29,14 +29,6 @@ pub(crate) fn closed(host: &SimHost) -> Result<(), String> {
         .expect("the image exists")
 }
 
-/// Where the journal is in the image's file, and what it holds now.
-pub(crate) fn journal(image: &Image, host: &SimHost) -> Option<(u64, Vec<u8>)> {
-    let journal = image.info().geometry.journal?;
-    let (start, end) = (journal.start.get(), journal.end().get());
-    let bytes = |file: &SimFile| file.bytes()[index(start)..index(end)].to_vec();
-    host.look(IMAGE, bytes).map(|bytes| (start, bytes))
-}
-
 /// Recovery reads and writes no more than the metadata asks for, a few times over.
 pub(crate) fn recovery_was_bounded(image: &Image, bytes: u64) -> Result<(), String> {
     let allowed = 8 * image.info().geometry.metadata_size + (512 << 10);
@@ -48,8 +40,8 @@ pub(crate) fn recovery_was_bounded(image: &Image, bytes: u64) -> Result<(), Stri
     }
 }
 
-/// Every chunk that no table entry names is free again: since the lowest free number is taken first, and an
-/// entry has one number at most, no number reaches the count of entries.
+/// Every chunk that no table entry names is free again: since the lowest free number is taken
+/// first, and an entry has one number at most, no number reaches the count of entries.
 pub(crate) fn space_is_free_again(image: &Image) -> Result<(), String> {
     let info = image.info();
     let Some(chunks) = info.geometry.chunks else {
@@ -71,8 +63,8 @@ pub(crate) fn space_is_free_again(image: &Image) -> Result<(), String> {
     }
 }
 
-/// The map covers the disk, piece by piece, and agrees with what was read: what the guest wrote is in this
-/// image, and what is nowhere is zero.
+/// The map covers the disk, piece by piece, and agrees with what was read: what the guest wrote is
+/// in this image, and what is nowhere is zero.
 pub(crate) fn map(image: &Image, disk: &[u8], first_write: u64) -> Result<(), String> {
     let mut at = 0;
     for piece in image.map(0, disk.len() as u64) {

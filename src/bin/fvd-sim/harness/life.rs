@@ -18,9 +18,10 @@ use fvd::host::sim::{Crash, Oracle, Prng, SimHost, Trace, When};
 use super::guest::{Guest, Tally};
 use super::inspect;
 use super::scenario::{Scenario, Trouble};
-use super::world::{IMAGE, build};
+use super::world::build;
 
 mod change;
+mod foreign;
 mod opening;
 
 use change::Changes;
@@ -248,9 +249,7 @@ impl Life {
         if self.rng.chance(self.scenario.trouble.drop) {
             return self.drop_image();
         }
-        let journal = self
-            .guest
-            .with_image(|image| inspect::journal(image, &self.host));
+        let before = self.before_close();
         let image = self.guest.take_image().expect("a session has an image");
         let result = image.close();
         self.guest.verdict()?;
@@ -266,11 +265,7 @@ impl Life {
             Ok(()) => {
                 self.guest.oracle.borrow_mut().closed();
                 inspect::closed(&self.host)?;
-                if let Some((offset, records)) = journal.flatten().filter(|_| self.rng.chance(200))
-                {
-                    // The first implementation left its records behind at a close.
-                    self.host.poke(IMAGE, offset, &records);
-                }
+                self.meddle(before);
                 Ok(Attempt::Done)
             }
             Err(_) if failed => {

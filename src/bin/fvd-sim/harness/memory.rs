@@ -1,7 +1,7 @@
 //! The guest's memory: scatter lists of odd pieces, with guards between them.
 //!
-//! Memory that a request has used is poisoned and kept aside for a while: whoever still writes to it is
-//! caught, and whoever still reads from it writes poison, which no sector may ever show.
+//! Memory that a request has used is poisoned and kept aside for a while: whoever still writes to
+//! it is caught, and whoever still reads from it writes poison, which no sector may ever show.
 
 use std::collections::VecDeque;
 
@@ -28,7 +28,7 @@ pub(crate) struct Memory {
 impl Memory {
     /// Memory for `len` bytes, in pieces that `rng` draws.
     fn shape(&mut self, len: usize, rng: &mut Prng) {
-        let most = rng.pick(&[1, 1, 2, 5]);
+        let most = rng.pick(&[1, 1, 1, 2, 5, 30]);
         self.pieces.clear();
         let (mut left, mut at) = (len, GUARD_LEN);
         for _ in 1..most {
@@ -49,8 +49,8 @@ impl Memory {
 
     /// The scatter list. The memory must not be touched until the request that uses it is over.
     pub(crate) fn iovecs(&self) -> IoVecs {
-        // SAFETY: list and bytes live on the heap, and their owner, a request, keeps this value untouched
-        // until it is over.
+        // SAFETY: list and bytes live on the heap, and their owner, a request, keeps this value
+        // untouched until it is over.
         unsafe { IoVecs::from_raw(self.list.as_ptr(), self.list.len()) }
     }
 

@@ -1,8 +1,8 @@
 //! What a seed is about: its geometry, its guest, its host, and its troubles.
 //!
 //! Every number is drawn so that the rare cases are common: sizes that do not divide each other, a
-//! journal that is full after a few commits, writes that crowd around a few borders. About half of the
-//! seeds know no faults, so that no error can hide behind an injected one.
+//! journal that is full after a few commits, writes that crowd around a few borders. About half of
+//! the seeds know no faults, so that no error can hide behind an injected one.
 
 use fvd::host::sim::{Faults, Knobs, Prng, SECTOR};
 
@@ -131,13 +131,39 @@ impl Scenario {
         }
         let trouble = Trouble::draw(rng);
         let steps = 40 + rng.skewed(1000);
-        Self {
+        let drawn = Self {
             layout,
             mix,
             knobs,
             trouble,
             steps,
+        };
+        if rng.chance(300) {
+            drawn.about_commits(rng)
+        } else {
+            drawn
         }
+    }
+
+    /// The same, but all about commits that are cut: scattered small writes into chunks of many
+    /// blocks that nobody wrote to before, a flush after a few, and a power cut in the middle of
+    /// it.
+    fn about_commits(mut self, rng: &mut Prng) -> Self {
+        let layout = &mut self.layout;
+        layout.base = Base::Raw(layout.sectors * SECTOR as u64);
+        layout.block_size = rng.pick(&[512, 1024, 4096]);
+        layout.chunk_size = Some(layout.block_size * rng.pick(&[8, 16, 40]));
+        layout.journal_size = Some(rng.pick(&[4096, 8192]));
+        (layout.detect_sparse_hole, layout.write_through) = (None, false);
+        self.mix.weights = [1, 20, rng.pick(&[2, 5]), rng.pick(&[0, 3])];
+        self.mix.max_sectors = rng.pick(&[1, 2, 8]);
+        self.mix.fua = 0;
+        (self.mix.hot_spots, self.mix.wander, self.mix.fresh) = (1, 200, 800);
+        self.trouble.crash_at_commit = 500;
+        self.trouble.kill = 200;
+        self.knobs.faults = Faults::default();
+        self.steps = 40 + rng.skewed(200);
+        self
     }
 }
 
@@ -242,7 +268,8 @@ impl Layout {
     }
 }
 
-/// A base that is as long as the disk, shorter, longer, or hardly there, often not in whole blocks or sectors.
+/// A base that is as long as the disk, shorter, longer, or hardly there, often not in whole blocks
+/// or sectors.
 fn draw_base(rng: &mut Prng, bytes: u64) -> Base {
     let len = match rng.below(6) {
         0 => bytes,

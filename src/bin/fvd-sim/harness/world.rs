@@ -11,7 +11,8 @@ use super::scenario::{Base, Layout, Place};
 
 /// The image.
 pub(crate) const IMAGE: &str = "vm/disk.fvd";
-const DATA: &str = "vm/disk.data";
+/// Its separate data file.
+pub(crate) const DATA: &str = "vm/disk.data";
 const RAW: &str = "vm/base.raw";
 const MIDDLE: &str = "vm/middle.fvd";
 
@@ -63,8 +64,8 @@ pub(crate) fn build(
     Ok(initial)
 }
 
-/// Creates the image, perhaps where one is already, and crashes in the middle. If that left an image, it is
-/// a whole one.
+/// Creates the image, perhaps where one is already, and crashes in the middle. If that left an
+/// image, it is a whole one.
 fn cut_creation(
     host: &Rc<SimHost>,
     options: &str,
@@ -142,7 +143,8 @@ fn add_raw(layout: &Layout, host: &SimHost, len: u64, initial: &mut Initial) {
     });
 }
 
-/// An FVD image over the raw base, in which a few regions were written.
+/// An FVD image over the raw base, in which a few regions were written. Nobody will ever recover
+/// it, if it crashed: a base is only read.
 fn add_middle(
     host: &Rc<SimHost>,
     len: u64,
@@ -178,12 +180,21 @@ fn add_middle(
             .write_at(first * SECTOR as u64, &bytes)
             .map_err(failed)?;
     }
-    image.close().map_err(failed)?;
+    if rng.chance(700) {
+        image.close().map_err(failed)?;
+    } else {
+        image.flush().map_err(failed)?;
+        host.crash(rng.pick(&[Crash::PowerCut, Crash::Kill]));
+        // SAFETY: a dead host touches no memory.
+        unsafe { image.abandon() };
+        host.revive();
+    }
     host.protect(MIDDLE);
     Ok(())
 }
 
-/// Devices, full of what was on them before: enough for all of the disk, or for little more than the metadata.
+/// Devices, full of what was on them before: enough for all of the disk, or for little more than
+/// the metadata.
 fn add_devices(layout: &Layout, host: &SimHost, rng: &mut Prng) {
     let name = match layout.place {
         Place::Files | Place::DataFile => return,

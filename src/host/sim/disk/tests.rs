@@ -288,6 +288,18 @@ fn what_somebody_else_put_there_is_durable() {
 }
 
 #[test]
+fn what_somebody_else_cut_off_is_gone() {
+    let story = || {
+        let mut file = SimFile::new(vec![9; 2 * SECTOR], false);
+        put(&mut file, 1, &[1]);
+        file.shorten(LEN);
+        file.extend(&[7; SECTOR]);
+        file
+    };
+    assert_eq!(after_power_cuts(story, first_bytes), [[9, 7]]);
+}
+
+#[test]
 fn a_device_that_grew_has_its_new_length_for_good() {
     let story = || {
         let mut file = SimFile::new(vec![9; SECTOR], true);

@@ -7,7 +7,8 @@ use crate::host::sim::knobs::Crash;
 use crate::host::sim::survival::Survival;
 
 impl World {
-    /// Ends everything: what is in flight took effect or not, and the disks suffer what the crash does.
+    /// Ends everything: what is in flight took effect or not, and the disks suffer what the crash
+    /// does.
     pub(super) fn die(&mut self, crash: Crash) {
         self.trace.note(&[crash as u64], format_args!("{crash:?}"));
         let mut keys: Vec<FlightKey> = self.flights.keys().collect();

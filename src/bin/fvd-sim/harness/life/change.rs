@@ -1,7 +1,8 @@
 //! Changing attributes of the image between two sessions, and being cut short in it.
 //!
-//! An update that did not end well happened or not. A size may be left at that, and is settled by the next
-//! open; a name that spans sectors may be half changed, so that update is repeated until it ends well.
+//! An update that did not end well happened or not. A size may be left at that, and is settled by
+//! the next open; a name that spans sectors may be half changed, so that update is repeated until
+//! it ends well.
 
 use std::rc::Rc;
 
@@ -40,7 +41,12 @@ impl Life {
         self.host.set_knobs(self.knobs(faults));
         let before = self.host.stats();
         let host: Rc<dyn Host> = self.host.clone();
-        let result = Image::update(&host, IMAGE, &[attribute.clone()], &OpenOptions::default());
+        let result = Image::update(
+            &host,
+            IMAGE,
+            std::slice::from_ref(&attribute),
+            &OpenOptions::default(),
+        );
         let stats = self.host.stats();
         self.host.set_knobs(self.knobs(false));
         if stats.failed_flushes > before.failed_flushes {

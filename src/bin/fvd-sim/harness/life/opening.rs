@@ -1,7 +1,7 @@
 //! Opening the image: after a clean close, after a crash, crashing again, with faults.
 //!
-//! Whatever cut an attempt short, the next one goes on from there, and after a few it is let alone. An
-//! open that succeeds is followed by a look at the whole disk.
+//! Whatever cut an attempt short, the next one goes on from there, and after a few it is let alone.
+//! An open that succeeds is followed by a look at the whole disk.
 
 use std::rc::Rc;
 
