@@ -1,4 +1,5 @@
-//! The style that a compiler does not check, checked: how wide, how long, and that a file says what it is.
+//! The style that a compiler does not check, checked: how wide, how long, and that a file says what
+//! it is.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
