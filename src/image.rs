@@ -472,3 +472,6 @@ fn host_gone() -> Error {
         "the host has nothing under way that could end this request",
     )
 }
+
+#[cfg(test)]
+mod tests;
