@@ -364,6 +364,41 @@ static void a_host_without_poll_is_told_what_it_cannot_have(void)
     CHECK(seen.calls == 1);
     host.inline_answers = true;
     CHECK(fvd_close(image) == 0);
+
+    /* An open that cannot wait fails, and the answer that comes later does no harm. */
+    host.inline_answers = false;
+    image = NULL;
+    CHECK(fvd_open(&ops, &host, "disk", NULL, &image) < 0 && image == NULL);
+    CHECK(host.nanswers == 1);
+    answer = host.answers[--host.nanswers];
+    fvd_io_done(answer.image, answer.token, answer.ret);
+    free_host(&host);
+}
+
+/* Neither poll nor defer: each answer is taken when it comes, whatever waits beside it. */
+static void a_host_that_only_answers_is_enough(void)
+{
+    struct host host = {.inline_answers = true};
+    struct fvd_host_ops ops = OPS;
+    unsigned char bytes[512] = {1};
+    struct iovec iov = {bytes, 512};
+    struct seen fast = {0}, slow = {0};
+
+    ops.poll = NULL;
+    ops.defer = NULL;
+    CHECK(fvd_create(&ops, &host, "disk", "size=1M,compact_image=on") == 0);
+    struct fvd_image *image = open_image(&host, &ops);
+    CHECK(fvd_aio_preadv(image, 0, &iov, 1, 0, note, &fast) != NULL); /* zeros: no I/O */
+    CHECK(fast.calls == 0);
+    host.inline_answers = false;
+    CHECK(fvd_aio_pwritev(image, 0, &iov, 1, 0, note, &slow) != NULL);
+    while (host.nanswers > 0) {
+        struct answer answer = host.answers[--host.nanswers];
+        fvd_io_done(answer.image, answer.token, answer.ret);
+    }
+    CHECK(fast.calls == 1 && slow.calls == 1 && slow.ret == 0);
+    host.inline_answers = true;
+    CHECK(fvd_close(image) == 0);
     free_host(&host);
 }
 
@@ -426,6 +461,7 @@ int main(void)
     a_callback_may_close();
     a_close_waits_for_requests();
     a_host_without_poll_is_told_what_it_cannot_have();
+    a_host_that_only_answers_is_enough();
     nonsense_is_refused_with_a_message();
     options_can_be_listed();
     return 0;

@@ -190,6 +190,8 @@ pub(super) struct CHost {
     host: *mut c_void,
     image: Cell<*mut fvd_image>,
     files: RefCell<Vec<*mut c_void>>,
+    /// Operations that the host has taken and not answered.
+    under_way: Cell<usize>,
     /// Answers that the engine has not taken.
     answers: RefCell<VecDeque<(Token, i64)>>,
 }
@@ -206,6 +208,7 @@ impl CHost {
             ops,
             host,
             image: Cell::new(std::ptr::null_mut()),
+            under_way: Cell::default(),
             files,
             answers,
         })
@@ -218,6 +221,7 @@ impl CHost {
 
     /// Keeps an answer until the engine takes it.
     pub(super) fn answered(&self, token: u64, returned: i64) {
+        self.under_way.set(self.under_way.get().saturating_sub(1));
         self.answers
             .borrow_mut()
             .push_back((Token(token), returned));
@@ -226,6 +230,16 @@ impl CHost {
     /// True if an answer waits.
     pub(super) fn has_answers(&self) -> bool {
         !self.answers.borrow().is_empty()
+    }
+
+    /// True if the host has not answered everything.
+    pub(super) fn owes_answers(&self) -> bool {
+        self.under_way.get() > 0
+    }
+
+    /// True if a call can be deferred.
+    pub(super) fn can_defer(&self) -> bool {
+        self.ops.defer.is_some()
     }
 
     /// True if the loop can be run.
@@ -337,6 +351,7 @@ unsafe impl Host for CHost {
             len,
             iov,
         };
+        self.under_way.set(self.under_way.get() + 1);
         let submit = self.ops.submit.expect("checked by from_c");
         // SAFETY: the embedder's function, with a struct that is valid during the call.
         let returned = unsafe { submit(self.host, &raw const io) };

@@ -80,24 +80,43 @@ impl fvd_image {
         self.depth.get() == 0
     }
 
-    /// Takes the answers that wait, and runs the callbacks that are due.
+    /// Takes the answers that wait, and runs the callbacks that are due; all that this leads to,
+    /// where the host cannot defer the rest.
     pub(super) fn go_on(&self) {
-        let image = self.image.borrow().as_ref().map(Rc::clone);
-        if let Some(image) = image
-            && (self.host.has_answers() || image.owes_callbacks())
-        {
+        loop {
+            let image = self.image.borrow().as_ref().map(Rc::clone);
+            let Some(image) = image.filter(|image| self.owes(image)) else {
+                return;
+            };
             image.poll(Some(Duration::ZERO));
+            if self.host.can_defer() {
+                return;
+            }
         }
+    }
+
+    /// True if an answer or a callback waits.
+    fn owes(&self, image: &Image) -> bool {
+        self.host.has_answers() || image.owes_callbacks()
     }
 
     /// What is left to do goes to the host's loop.
     fn defer_rest(&self) {
-        let image = self.image.borrow();
-        let owes = image.as_ref().is_some_and(|image| image.owes_callbacks());
-        if image.is_some() && (owes || self.host.has_answers()) && !self.deferred.get() {
+        let owes = self
+            .image
+            .borrow()
+            .as_ref()
+            .is_some_and(|image| self.owes(image));
+        if owes && !self.deferred.get() {
             let handle = std::ptr::from_ref(self).cast_mut().cast();
             self.deferred.set(self.host.defer(fvd_deferred, handle));
         }
+    }
+
+    /// True if nobody will come back to this handle: it is closed, or was never open, and neither
+    /// a deferred call nor an answer of the host is on its way.
+    fn is_forgotten(&self) -> bool {
+        self.image.borrow().is_none() && !self.deferred.get() && !self.host.owes_answers()
     }
 }
 
@@ -141,9 +160,8 @@ pub(super) unsafe fn enter<T>(
     image.depth.set(image.depth.get() - 1);
     if image.is_outermost() {
         image.defer_rest();
-        let is_closed = image.image.borrow().is_none();
-        if is_closed && !image.deferred.get() {
-            // SAFETY: made by `fvd_image::new`, no entry is on the stack, no call is on its way.
+        if image.is_forgotten() {
+            // SAFETY: made by `fvd_image::new`, no entry is on the stack, and nobody comes back.
             drop(unsafe { Box::from_raw(handle) });
         }
     }
