@@ -25,6 +25,9 @@ impl Life {
     /// Takes note of what others could leave behind.
     pub(super) fn before_close(&self) -> Before {
         let look = |image: &Image| {
+            if image.live_requests() > 0 {
+                return Before::default(); // the close will still take chunks
+            }
             let info = image.info();
             let journal = info.geometry.journal.and_then(|journal| {
                 let (start, end) = (journal.start.get(), journal.end().get());
