@@ -3,9 +3,9 @@
 //! Until here nothing was written, so an open that fails leaves the image as it was. Each step here
 //! can be cut at any point, and the next open does all of it again:
 //!
-//! - *crashed*: flush; clean_shutdown = 0 and the whole table; flush; the whole bitmap; flush. Even
-//!   where the replay changed nothing: what was read may stand in a cache that a failed flush left
-//!   behind.
+//! - *crashed*: flush; the header, with clean_shutdown = 0, and the whole table; flush; the whole
+//!   bitmap; flush. Even where the replay changed nothing: what was read may stand in a cache that
+//!   a failed flush left behind.
 //! - *no journal*: the same, but the flag stays as it is.
 //! - *closed with records left in the journal*: they are zeroed, the first sector last, so that it
 //!   says "not empty" until the others are gone.
@@ -32,9 +32,10 @@ pub(super) async fn make_writable(
     shutdown: Shutdown,
 ) -> Result<()> {
     let metadata = &layer.metadata;
+    let has_metadata = layer.table.is_some() || layer.bitmap.is_some();
     match shutdown {
-        Shutdown::NoJournal => return rewrite(layer, None).await,
-        Shutdown::Crashed => return rewrite(layer, Some(header)).await,
+        Shutdown::NoJournal if !has_metadata => return Ok(()),
+        Shutdown::NoJournal | Shutdown::Crashed => return rewrite(layer, header).await,
         Shutdown::CleanWithRecords => {
             let journal = layer.geometry.journal.expect("its first sector was read");
             zero_journal(metadata, journal).await?;
@@ -46,17 +47,12 @@ pub(super) async fn make_writable(
     metadata.flush().await
 }
 
-/// Writes the whole table and the whole bitmap, in this order, durably; `header` where its flag is
-/// to be written with them.
-async fn rewrite(layer: &Layer, header: Option<&Header>) -> Result<()> {
+/// Writes the header, the whole table and the whole bitmap, in this order, durably, as they were
+/// read: what was read may be in no more than a cache.
+async fn rewrite(layer: &Layer, header: &Header) -> Result<()> {
     let metadata = &layer.metadata;
-    if header.is_none() && layer.table.is_none() && layer.bitmap.is_none() {
-        return Ok(());
-    }
     layer.flush_files().await?;
-    if let Some(header) = header {
-        write_field(metadata, header, Field::CleanShutdown).await?;
-    }
+    metadata.write_bytes(0, &*header.encode()?).await?;
     if let Some(table) = &layer.table {
         for step in steps(0..table.sectors(), STEP) {
             let (at, bytes) = table.part(&step)?;
